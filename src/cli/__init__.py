@@ -1,0 +1,1 @@
+"""The commands behind `greenroom`, one module each."""

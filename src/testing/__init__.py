@@ -1,0 +1,1 @@
+"""What the tests of an application need, and what our own tests use."""
