@@ -1,0 +1,34 @@
+"""The current app: whom the module-level verbs (``gr.on``, ``gr.emit``, ...) are meant for.
+
+Inside a turn it is the turn's app. Elsewhere it is the app that is being registered
+(``with app.registering(): ...``) in this context, or the one that a runner made current.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from ._fast import current_turn
+from .errors import NoApp
+
+if TYPE_CHECKING:
+    from .app import App
+
+__all__ = ["current_app", "registering"]
+
+registering: ContextVar[App | None] = ContextVar("greenroom_registering", default=None)
+
+
+def current_app() -> App:
+    """The app the caller runs in. Raises :class:`NoApp` with the cure when there is none."""
+    app: App | None = registering.get()
+    if app is None:
+        turn = current_turn()
+        app = None if turn is None else turn.app
+    if app is None:
+        raise NoApp(
+            "no app is current here. Register from a file that `greenroom run` loads, or make the "
+            "app current while you import it: `with app.registering(): import my_events`"
+        )
+    return app

@@ -1,0 +1,89 @@
+"""Deadlines: one timer for everything that has to be looked at later.
+
+Owner: the app's loop; nothing here may be called from another thread.
+
+Whoever has something due (a link, a session, a connection) has a method ``deadline()``, the time
+at which it wants to be looked at or None, and a method ``due(now)`` that looks. It is *watched*
+once and stays in the heap until it has no deadline any more. A deadline that moved later is found
+out when the old one is reached, so moving one costs nothing; one that moved earlier is told by
+watching again. Cut in the middle: an entry whose subject has ended is dropped when it comes up.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Protocol
+
+from .types import Clock, Timer
+
+__all__ = ["Deadlines", "Due"]
+
+
+class Due(Protocol):
+    """Something that wants to be looked at at a certain time."""
+
+    watched: float | None  #: the time of its earliest entry; owned by Deadlines
+
+    def deadline(self) -> float | None: ...
+    def due(self, now: float) -> None: ...
+
+
+class Deadlines:
+    """A heap of subjects by deadline, and the one timer that wakes it."""
+
+    __slots__ = ("_clock", "_count", "_heap", "_timer", "_timer_at")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._heap: list[tuple[float, int, Due]] = []
+        self._count = 0
+        self._timer: Timer | None = None
+        self._timer_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def watch(self, subject: Due) -> None:
+        """Look at ``subject`` when its deadline comes; cheap when it is watched already."""
+        when = subject.deadline()
+        if when is None or (subject.watched is not None and subject.watched <= when):
+            return
+        subject.watched = when
+        self._count += 1
+        heapq.heappush(self._heap, (when, self._count, subject))
+        self._arm()
+
+    def stop(self) -> None:
+        """Forget everything."""
+        for _, _, subject in self._heap:
+            subject.watched = None
+        self._heap.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        if not self._heap:
+            return
+        when = self._heap[0][0]
+        if self._timer is not None:
+            if self._timer_at <= when:
+                return
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self._clock.call_at(when, self._run)
+
+    def _run(self) -> None:
+        self._timer = None
+        now = self._clock.time()
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            when, _, subject = heapq.heappop(heap)
+            if subject.watched != when:
+                continue  # an earlier entry has been made since, or it ended
+            subject.watched = None
+            wanted = subject.deadline()
+            if wanted is not None and wanted <= now:
+                subject.due(now)
+            self.watch(subject)
+        self._arm()
