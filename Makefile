@@ -1,21 +1,34 @@
-# One word per wish. CI says the same words.
+# One word per wish; CI says the same words. What did not change is not done again.
 #
-#   make build   .venv with everything, compiled modules up to date (nothing is redone needlessly)
-#   make run     serve examples/tour on http://127.0.0.1:8000
-#   make clean   remove what make made, the .venv too
+#   make build    .venv with everything in it, compiled modules up to date; edits to .py are live
+#   make run      serve examples/tour on http://127.0.0.1:8000 (PORT=...)
+#   make test     every test, Python and JavaScript (ARGS="-k link -x" goes to pytest)
+#   make lint     style, types, stubs, floors; changes nothing
+#   make format   put the style right
+#   make bench    the micro-benchmarks (ARGS goes to pytest)
+#   make docs     links, anchors and code of the Markdown pages
+#   make clean    remove what make made, .venv included
+#
+# Switches of the compiled code (see setup.py): GREENROOM_TRACE=1, GREENROOM_SANITIZE=1,
+# GREENROOM_DEBUG_COUNTS=1; changing one rebuilds.
 
 PYTHON ?= python3
 PORT   ?= 8000
+ARGS   ?=
 
 VENV   := .venv
 BIN    := $(VENV)/bin
 PY     := $(BIN)/python
 STAMPS := build/stamps
+
+# cython-lint looks for pycodestyle, and tsc for node: both are in the environment.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: build run clean FORCE
+.PHONY: build run test pytest jstest lint format bench docs clean FORCE \
+        lint-style lint-types lint-stubs lint-floors lint-cython lint-js
 
 # ------------------------------------------------------------------ build
 
@@ -28,14 +41,13 @@ $(PY):
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
 
-# The dependencies and the editable install: again only when the project's description changes.
+# Dependencies and the editable install: again only when the description of the project changes.
 $(VENV)/installed: pyproject.toml | $(PY)
-	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet --group build --group test --group lint
 	$(PY) -m pip install --quiet --no-build-isolation --editable .
 	@touch $@
 
-# Written only when the switches of setup.py differ from those of the last build.
+# Rewritten only when the switches differ from those of the last build.
 $(STAMPS)/flavour: FORCE
 	@mkdir -p $(STAMPS)
 	@echo '$(FLAVOUR)' | cmp -s - $@ || echo '$(FLAVOUR)' > $@
@@ -49,7 +61,67 @@ $(STAMPS)/native: $(VENV)/installed setup.py $(CYTHON) $(STAMPS)/flavour
 run: build
 	$(BIN)/greenroom run examples/tour --host 127.0.0.1 --port $(PORT)
 
+# ------------------------------------------------------------------ test
+
+JS_TESTS := $(wildcard tests/js/*.test.js)
+
+test: pytest jstest
+
+pytest: build
+	.ci/system-packages
+	$(PY) -m pytest $(ARGS)
+
+jstest: build
+	$(if $(JS_TESTS),node --test $(JS_TESTS))
+
+bench: build
+	$(PY) -m pytest bench/micro $(ARGS)
+
+docs: build
+	$(PY) -m pytest --quiet tests/test_docs.py
+
+# ------------------------------------------------------------------ lint
+
+STUBS   := $(wildcard src/core/*.pyi)
+STUBBED := $(patsubst src/core/%.pyi,greenroom.core.%,$(STUBS))
+SOURCES := $(wildcard src/core/*.pyx src/core/*.pxd src/core/*.pxi)
+CLIENT  := $(wildcard src/client/*.js src/client/*.d.ts)
+
+lint: lint-style lint-cython lint-types lint-stubs lint-floors lint-js
+
+lint-style: build
+	ruff check .
+	ruff format --check .
+
+lint-cython: build
+	$(if $(SOURCES),cython-lint $(SOURCES))
+
+lint-types: build
+	mypy
+	pyright
+
+# Through the name link: an editable install hides the stubs, and stubtest finds nothing to say.
+lint-stubs: build
+	$(if $(STUBBED),MYPYPATH=build/named $(PY) -m mypy.stubtest $(STUBBED))
+
+lint-floors: build
+	lint-imports
+
+lint-js: $(if $(CLIENT),node_modules/.package-lock.json)
+	$(if $(CLIENT),node_modules/.bin/tsc --project tsconfig.json)
+
+node_modules/.package-lock.json: package.json package-lock.json .npmrc $(VENV)/installed
+	npm ci --ignore-scripts --loglevel=error
+	@touch $@
+
+format: build
+	ruff check --fix .
+	ruff format .
+
+# ------------------------------------------------------------------ clean
+
 clean:
-	rm -rf $(VENV) build dist node_modules *.egg-info src/core/*.so src/core/*.pyd src/core/*.c
+	rm -rf $(VENV) build dist node_modules *.egg-info
+	rm -f src/core/*.so src/core/*.pyd $(patsubst %.pyx,%.c,$(wildcard src/core/*.pyx))
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
