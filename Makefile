@@ -53,7 +53,7 @@ $(STAMPS)/flavour: FORCE
 	@echo '$(FLAVOUR)' | cmp -s - $@ || echo '$(FLAVOUR)' > $@
 
 $(STAMPS)/native: $(VENV)/installed setup.py $(CYTHON) $(STAMPS)/flavour
-	$(PY) setup.py --quiet build_ext --inplace
+	$(PY) setup.py --quiet build_ext --inplace $(if $(wildcard $@),$(if $(filter setup.py,$?),--force))
 	@touch $@
 
 # ------------------------------------------------------------------ run
