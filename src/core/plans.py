@@ -183,9 +183,8 @@ def _own(fn: Function, what: str) -> list[Wanted]:
     bound: Iterable[str] = ()
     if isinstance(fn, functools.partial):
         bound = fn.keywords
-        target = cast("Any", functools.partial)(
-            fn.func, *fn.args, **fn.keywords
-        )  # without a __wrapped__
+        bind: Any = functools.partial
+        target = bind(fn.func, *fn.args, **fn.keywords)  # without a __wrapped__
     try:
         signature = _signature(target, follow=isinstance(fn, functools.partial))
     except (TypeError, ValueError) as error:
