@@ -153,8 +153,15 @@ def wanted(fn: Function, what: str = "handler") -> list[Wanted]:
         raise BadHandler(f"{what} {fn!r} is not callable: pass the function itself")
     if isinstance(fn, type):
         raise BadHandler(f"{what} {describe(fn)} is a class: pass a function, or an instance")
-    own = _own(fn, what)
     inner = _wrapped(fn)
+    try:
+        own = _own(fn)
+    except (TypeError, ValueError) as error:  # builtins, and wrappers in C
+        if inner is not None:
+            return wanted(inner, what)
+        raise BadHandler(
+            f"{what} {describe(fn)} does not tell its parameters ({error}): wrap it in a function"
+        ) from None
     collecting = {want.kind for want in own if want.collecting}
     if inner is None or not collecting:
         return own
@@ -177,7 +184,7 @@ def wanted(fn: Function, what: str = "handler") -> list[Wanted]:
     )
 
 
-def _own(fn: Function, what: str) -> list[Wanted]:
+def _own(fn: Function) -> list[Wanted]:
     """The parameters of the outermost layer alone."""
     target: Any = fn
     bound: Iterable[str] = ()
@@ -185,12 +192,7 @@ def _own(fn: Function, what: str) -> list[Wanted]:
         bound = fn.keywords
         bind: Any = functools.partial
         target = bind(fn.func, *fn.args, **fn.keywords)  # without a __wrapped__
-    try:
-        signature = _signature(target, follow=isinstance(fn, functools.partial))
-    except (TypeError, ValueError) as error:
-        raise BadHandler(
-            f"{what} {describe(fn)} does not tell its parameters ({error}): wrap it in a function"
-        ) from None
+    signature = _signature(target, follow=isinstance(fn, functools.partial))
     return [
         Wanted(p.name, p.kind, p.default is Parameter.empty, p.annotation, fn)
         for p in signature.parameters.values()
