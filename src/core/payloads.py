@@ -124,8 +124,11 @@ def _raw(hint: Any) -> Converter:
 
 def _custom(hint: Any, value: Any) -> Any:
     """What msgspec does not know, inside of what it knows."""
-    if isinstance(value, hint):
-        return value
+    try:
+        if isinstance(value, hint):
+            return value
+    except TypeError as error:  # a Protocol, say; msgspec would take it for a bad value
+        raise BadHandler(str(error)) from error
     if _is_pydantic(hint):
         return _by_pydantic_cached(hint)(value)
     if isinstance(hint, type) and issubclass(hint, Bytes) and isinstance(value, RAW):

@@ -240,7 +240,7 @@ def test_type_parameters_are_known() -> None:
     def save(payload: list[T]) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
     # What `def save[T](payload: list[T])` leaves behind.
-    save.__type_params__ = (typing.TypeVar("T"),)
+    save.__type_params__ = (typing.TypeVar("T"),)  # type: ignore[attr-defined]
     convert = converter(save, fill_by_name(save, INJECTABLE, payload=Slot.PAYLOAD).payloads)
     assert convert is not None
     assert convert([1, "a"]) == [1, "a"]
