@@ -1,5 +1,7 @@
 # The plan of _turn.pyx: a message, the turn that executes it, and how a function is called in it.
 
+from cpython.object cimport PyObject
+
 cdef enum:
     MAX_SLOTS = 16           # parameters of one call plan; there are 7 slots and a few aliases
 
@@ -27,13 +29,13 @@ cdef class Message:
     cdef public object reply         # None, a Future of the loop, or an object with answer/fail
     cdef public object link          # the link of a client's frame, or None
     cdef public object id            # that frame's id, or None
+    cdef public bint silent          # the answer is null, whatever the handlers return
     # the mailbox's; nobody else writes these
-    cdef readonly object session     # whose mailbox it is in; None when over
-    cdef Message next                # the one behind it in its lane
+    cdef PyObject *next              # the one behind it in its lane; owned by the mailbox
     cdef int stage                   # Stage
-    cdef readonly double deadline    # when an ask gives up, on the scheduler's clock; 0: never
-    cdef object value                # the answer on its way from a worker to the loop
-    cdef object failure              # or the exception
+    cdef public double deadline      # when an ask gives up, on the scheduler's clock; 0: never
+    cdef public object value         # the answer on its way from a worker to the loop
+    cdef public object failure       # or the exception
 
 
 cdef class Turn:
@@ -45,14 +47,14 @@ cdef class Turn:
     cdef public object result        # of the first registered callback
     cdef public object error         # how it failed, or None
     cdef public object task          # the asyncio task that runs it, while it is suspended or runs
-    cdef readonly object variables   # its contextvars.Context
+    cdef public object variables     # its contextvars.Context
     cdef public double started       # on the scheduler's clock
     cdef public double pushed        # when it was last shipped in part; 0: never
     cdef public bint cancelled       # what gr.cancelled() says
     cdef public bint timed_out       # cancelled because of Settings.turn_timeout
     cdef readonly bint concurrent    # a job beside the turns: reads only, emits at once
     cdef readonly bint ended
-    cdef bint reported               # the sweep has said that it exceeds turn_timeout
+    cdef public bint reported             # the sweep has said that it exceeds turn_timeout
     cdef object face                 # what the slot STATE gives; None until asked for
     cdef dict told                   # what the slot CONTEXT gives; None until asked for
     cdef object get_state(self)

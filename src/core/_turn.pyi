@@ -13,6 +13,12 @@ def current_turn() -> Turn | None:
     A task that was started in a turn and outlives it still sees it, with ``ended`` true.
     """
 
+def enter_turn(turn: Turn) -> object:
+    """Make ``turn`` the current one of this context; a token for leave_turn()."""
+
+def leave_turn(token: object) -> None:
+    """Undo enter_turn()."""
+
 @final
 class Message:
     """One thing for a session to do: a client's event, a tell, a timer, a signal, a query.
@@ -35,6 +41,10 @@ class Message:
     wrapped: bool
     concurrent: bool
     hold: bool
+    silent: bool
+    deadline: float
+    value: Any
+    failure: BaseException | None
     def __init__(
         self,
         event: str,
@@ -52,13 +62,8 @@ class Message:
         wrapped: bool = True,
         concurrent: bool = False,
         hold: bool = False,
+        silent: bool = False,
     ) -> None: ...
-    @property
-    def session(self) -> Any:
-        """Whose mailbox it is in or whose turn runs it; None before and after."""
-    @property
-    def deadline(self) -> float:
-        """When an ask gives up, on the scheduler's clock; 0: never."""
     @property
     def stage(self) -> int:
         """Where it is in its life: 0 new, 1 queued, 2 running, 3 over."""
@@ -75,6 +80,8 @@ class Turn:
     pushed: float
     cancelled: bool
     timed_out: bool
+    reported: bool
+    variables: Context | None
     def __init__(
         self,
         session: Any = None,
@@ -94,8 +101,6 @@ class Turn:
     def ledger(self) -> Any: ...
     @property
     def app(self) -> Any: ...
-    @property
-    def variables(self) -> Context: ...
     @property
     def concurrent(self) -> bool: ...
     @property

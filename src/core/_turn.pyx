@@ -18,10 +18,22 @@ from cpython.ref cimport Py_XDECREF
 cdef extern from "Python.h":
     object PyContextVar_New(const char *name, PyObject *default)
     int PyContextVar_Get(object var, PyObject *default, PyObject **value) except -1
+    object PyContextVar_Set(object var, PyObject *value)
+    int PyContextVar_Reset(object var, PyObject *token) except -1
     object PyObject_Vectorcall(object callable, PyObject **args, size_t nargsf, PyObject *kwnames)
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
 
 CURRENT = PyContextVar_New("greenroom_turn", NULL)
+
+
+def enter_turn(Turn turn not None):
+    """Make ``turn`` the current one of this context; a token for leave_turn()."""
+    return PyContextVar_Set(CURRENT, <PyObject *> turn)
+
+
+def leave_turn(token):
+    """Undo enter_turn()."""
+    PyContextVar_Reset(CURRENT, <PyObject *> token)
 
 
 cdef Turn find_turn():
@@ -44,7 +56,6 @@ def current_turn():
 
 @cython.final
 @cython.freelist(512)
-@cython.trashcan(True)
 cdef class Message:
     """One thing for a session to do: a client's event, a tell, a timer, a signal, a query."""
 
@@ -65,6 +76,7 @@ cdef class Message:
         bint wrapped=True,
         bint concurrent=False,
         bint hold=False,
+        bint silent=False,
     ):
         if not 0 <= lane <= 3:
             raise ValueError(f"lane must be 0 to 3 (types.Lane), got {lane}")
@@ -82,6 +94,7 @@ cdef class Message:
         self.wrapped = wrapped
         self.concurrent = concurrent
         self.hold = hold
+        self.silent = silent
 
     @property
     def stage(self):
@@ -153,6 +166,7 @@ cdef class Turn:
         """Mark it as over. The runner's; what outlives the turn sees ``ended``."""
         self.ended = True
         self.task = None
+        self.variables = None  # it holds the turn, so keeping it would make a circle
 
     def __repr__(self):
         event = None if self.message is None else self.message.event
