@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Final, Literal, NamedTuple
 
-from ._fast import CallPlan, current_turn
+from ._fast import CallPlan
 from .errors import BadHandler
 from .exposure import Options, discover, module_name, options_of
 from .middlewares import Middleware
@@ -39,7 +39,7 @@ from .plans import (
 )
 from .types import DEFAULT_LABEL, EVENT_NAME, HANDLER_NAME, Place, Slot
 
-__all__ = ["Handler", "HandlerTable", "Subscription", "adapt_subscriber"]
+__all__ = ["Handler", "HandlerTable", "LeftOut", "Subscription"]
 
 Function = Callable[..., Any]
 
@@ -87,9 +87,9 @@ class Handler:
             filling = fill_by_name(fn, INJECTABLE, what, payload=Slot.PAYLOAD)
         self.fn = fn
         self.is_async = _is_coroutine_function(fn, options, what)
-        self.plan = CallPlan(
-            fn, filling.positional, filling.keywords, converter(fn, filling.payloads, what)
-        )
+        convert = converter(fn, filling.payloads, what)
+        target = fn if answers else _without_answer(fn, self.is_async)
+        self.plan = CallPlan(target, filling.positional, filling.keywords, convert)
         self.place = (
             Place.LOOP if self.is_async else Place.INLINE if options.inline else Place.WORKER
         )
@@ -114,6 +114,25 @@ def _is_coroutine_function(fn: Any, options: Options, what: str) -> bool:
     if found and options.inline:
         raise BadHandler(f"{what} {describe(fn)} is async: drop inline=True, it runs on the loop")
     return found
+
+
+def _without_answer(fn: Function, coroutine: bool) -> Function:
+    """``fn``, whose result nobody gets."""
+    if coroutine:
+
+        async def listen(*args: Any, **kwargs: Any) -> None:
+            await fn(*args, **kwargs)
+
+        return listen
+
+    async def finish(result: Awaitable[Any]) -> None:
+        await result
+
+    def hear(*args: Any, **kwargs: Any) -> Awaitable[None] | None:
+        result = fn(*args, **kwargs)
+        return finish(result) if inspect.isawaitable(result) else None
+
+    return hear
 
 
 class Subscription:
@@ -441,35 +460,3 @@ def _check_event(event: str) -> None:
         raise ValueError(
             f"{event!r} is no event: use namespace:name, a handler's plain name, or * for all"
         )
-
-
-# -- subscribers of the state ---------------------------------------------------------------------
-
-
-def adapt_subscriber(fn: Function, state: Any = None) -> Callable[[Any, dict[str, Any]], Any]:
-    """A function for ``subscribe_mutation``: called with payload and context, injects the rest.
-
-    The rest is the turn's; outside of one, ``session``, ``app`` and ``label`` are None. ``state``
-    is what a standalone state passes for itself; None: the state of the turn.
-    """
-    what = "subscriber"
-    filling = fill_by_name(fn, INJECTABLE, what, payload=Slot.PAYLOAD)
-    convert = converter(fn, filling.payloads, what)
-    positional, keywords = filling.positional, filling.keywords
-
-    def call(payload: Any, context: dict[str, Any]) -> Any:
-        if convert is not None:
-            payload = convert(payload)
-        turn = current_turn()
-        session = app = label = None
-        root = state
-        if turn is not None and not turn.ended:
-            session, app, label = turn.session, turn.app, turn.label
-            root = turn.state if state is None else state
-        values = (root, payload, context, session, app, "mutation", label)  # as in Slot
-        return fn(
-            *[values[slot] for slot in positional],
-            **{name: values[slot] for name, slot in keywords},
-        )
-
-    return call
