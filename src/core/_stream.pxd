@@ -84,7 +84,7 @@ cdef class Stream:
     cdef int mode
     cdef readonly bint blocked        # it had no room for all there was
     cdef double quiet_since           # it took nothing of what there is since then; -1: nothing is
-    cdef Py_ssize_t part_bytes        # its limit for one message, 0: none; larger frames go in parts
+    cdef Py_ssize_t part_bytes        # its limit for one message, 0: none; more goes in parts
     cdef bint batching                # it cannot join messages: they go in one gr:batch
     cdef long long parted             # frames of this connection that went in parts
 

@@ -1,3 +1,4 @@
+# ruff: noqa: PYI021, A002
 """The outgoing stream of one link: what was not sent yet, and what was sent and not acknowledged.
 
 Touched on the app's loop only.
@@ -6,7 +7,11 @@ Touched on the app's loop only.
 from collections.abc import Callable
 from typing import Any, Protocol, final
 
+from typing_extensions import disjoint_base
+
 from .types import Packet
+
+__all__ = ["Request", "Stream", "Tally"]
 
 class _Patch(Protocol):
     @property
@@ -14,8 +19,9 @@ class _Patch(Protocol):
     @property
     def nbytes(self) -> int: ...
 
+@disjoint_base
 class Tally:
-    """The bytes in the logs of all streams that share it. Who pays first is the subclass's policy."""
+    """The bytes in the logs of all streams that share it. A subclass says who pays first."""
 
     limit: int
     def __init__(self, limit: int) -> None: ...
@@ -28,8 +34,8 @@ class Tally:
 class Request:
     """Something a client asks for, after the link has accepted it.
 
-    ``kind`` is "event", "query", "subscribe", "unsubscribe", "trigger", "cancel", "answer", "upload",
-    "refresh", "bye" or "hello". A request with an ``id`` is owed one ``result`` or ``error``.
+    ``kind`` is "event", "query", "subscribe", "unsubscribe", "trigger", "cancel", "answer",
+    "upload", "refresh", "bye" or "hello". With an ``id`` it is owed one ``result`` or ``error``.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class Request:
     @property
     def context(self) -> dict[str, Any] | None: ...
 
+@disjoint_base
 class Stream:
     """The outgoing half of a link. A link is a subclass and adds the incoming half."""
 

@@ -155,14 +155,14 @@ cdef inline object _packet(bytes data, tuple buffers):
 @cython.freelist(256)
 @cython.no_gc
 cdef class Frame:
-    """One frame of a log. Holds bytes, patches and its neighbour: nothing that could close a circle."""
+    """One frame of a log. Holds bytes, patches and its neighbour: nothing can close a circle."""
 
     def __cinit__(self):
         self.buffers = ()
 
 
 cdef class Tally:
-    """The bytes in the logs of all streams that share it. Who pays first is the subclass's policy."""
+    """The bytes in the logs of all streams that share it. A subclass says who pays first."""
 
     def __init__(self, Py_ssize_t limit):
         self.total = 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 from .errors import GreenroomError
-from .packet import NotUtf8, dumps, loads
+from .packet import NotUtf8, dumps, loads, object_in
 from .settings import Settings
 from .types import DEFAULT_LABEL, LABEL_NAME, PROTOCOL_VERSION, Packet
 
@@ -123,20 +123,20 @@ def parse_hello(packet: Packet, limit: int = HELLO_BYTES) -> Hello:
     if len(packet.data) > limit:
         raise LinkError("bad_frame", f"the first frame is at most {limit} bytes")
     try:
-        frame = loads(packet.data)
+        frame = object_in(loads(packet.data))
     except NotUtf8 as error:
         raise LinkError("not_utf8", str(error)) from None
     except ValueError:
         raise LinkError("bad_frame", "the first frame is not JSON") from None
-    if not isinstance(frame, dict) or frame.get("type") != "gr:hello":
+    if frame is None or frame.get("type") != "gr:hello":
         raise LinkError("bad_frame", "the first frame is a gr:hello")
     return read_hello(frame)
 
 
 def read_hello(frame: dict[str, Any]) -> Hello:
     """Read a ``gr:hello`` that has been decoded. Raises :class:`LinkError`."""
-    data = frame.get("data")
-    if not isinstance(data, dict) or "id" in frame:
+    data = object_in(frame.get("data"))
+    if data is None or "id" in frame:
         raise LinkError("bad_frame", "gr:hello has an object as data, and no id")
     protocol = data.get("protocol")
     if type(protocol) is not int:

@@ -8,49 +8,8 @@ A link is fed frames and the time, and asked what to send::
     link.closing                              how the connection must end, once it must
     link.tick(now), link.deadline()           what only time can tell
 
-It lives longer than its connections. Everything is called on the app's loop.
-
-
-Theory
-======
-
-Two streams of numbered frames run against each other. The server's (``seq``) is the compiled base
-class: a frame that was sent is kept until it is acknowledged, so a client that comes back is sent
-what it missed, or, where that is gone, a snapshot. The client's (``id``) is here, and needs less:
-the client keeps its frames, so the link only has to take each id once, in order. ``ack`` is the
-highest id it took. The next one is taken and *thereby consumed*: from then on it is owed exactly
-one answer, whatever comes of it. A known one is a repetition; its answer is or was in the stream.
-One beyond the next tells of a loss: a nack names the last good one, and nothing else counts until
-the gap is closed. Only evidence moves this machine, never the mere passing of time: a client that
-is far away or asleep is not a broken one. So a further nack needs further evidence, a second or
-more later, and when three nacks have brought nothing the fourth piece closes the connection.
-
-States::
-
-    new        made; its first connection is about to be attached
-    open       connected; ids come in order
-    gapped     connected; a nack is out and only ``ack + 1`` counts
-    greeting   connected; a further hello is being looked at, and nothing else may come
-    closing    connected; the close is decided and whatever still arrives is thrown away
-    cut        without a connection; everything is kept for ``window`` seconds
-    expired    the window has passed; ids and answers are kept as long as the session lives
-    gone       forgotten
-
-Events, from the client's frames::
-
-    next       the id after ``ack``
-    known      an id up to ``ack``
-    ahead      evidence of a gap: an id beyond the next, or a ping that tells of one not taken
-    early      the same, within a second of the last nack
-    stuck      the same, after three nacks
-    bare       a request without an id
-    ack, ping, hello, bye
-    bad        a frame that costs the connection
-
-From the app: ``attach``, ``detach``, ``close``, ``leave`` (the link ends too). From time: ``beat``
-(a ping is due), ``dead`` (the peer is silent for too long), ``window`` (it has passed), ``full``
-(the peer takes too little). A pair that is missing from the table cannot happen; if it does all
-the same, the error names it.
+It lives longer than its connections. Everything is called on the app's loop. What may happen when,
+and what is done then, is the table in ``link_table.py``: read that first.
 """
 
 from __future__ import annotations
@@ -60,7 +19,6 @@ from typing import Any, Final
 
 from ._stream import Request, Stream, Tally
 from .budget import Budget
-from .errors import GreenroomError
 from .hello import (
     SILENT,
     Close,
@@ -72,118 +30,13 @@ from .hello import (
     make_welcome,
     read_hello,
 )
-from .packet import Malformed, NotUtf8, Parts, dumps, loads, revive
+from .link_table import CUT, EXPIRED, GAPPED, GREETING, NEW, OPEN, TABLE, IllegalEvent
+from .packet import Malformed, NotUtf8, Parts, dumps, list_in, loads, object_in, revive
 from .requests import READERS, Reader, refuse_depth
 from .settings import Settings
 from .types import MAX_DEPTH, Packet
 
-__all__ = ["TABLE", "Budget", "IllegalEvent", "Request", "ServerLink"]
-
-NEW: Final = "new"
-OPEN: Final = "open"
-GAPPED: Final = "gapped"
-GREETING: Final = "greeting"
-CLOSING: Final = "closing"
-CUT: Final = "cut"
-EXPIRED: Final = "expired"
-GONE: Final = "gone"
-
-# (event, state): (action, next state). An action is the method of ServerLink called _do_<action>.
-TABLE: Final[dict[tuple[str, str], tuple[str, str]]] = {
-    # -- a connection comes or goes
-    ("attach", NEW): ("welcome", OPEN),
-    ("attach", OPEN): ("welcome", OPEN),  # the earlier connection is closed with `replaced`
-    ("attach", GAPPED): ("welcome", OPEN),
-    ("attach", GREETING): ("welcome", OPEN),
-    ("attach", CLOSING): ("welcome", OPEN),
-    ("attach", CUT): ("welcome", OPEN),
-    ("attach", EXPIRED): ("welcome", OPEN),
-    ("detach", OPEN): ("part", CUT),
-    ("detach", GAPPED): ("part", CUT),
-    ("detach", GREETING): ("part", CUT),
-    ("detach", CLOSING): ("part", CUT),
-    ("detach", GONE): ("nothing", GONE),
-    # -- a frame with an id
-    ("next", OPEN): ("accept", OPEN),
-    ("next", GAPPED): ("accept", OPEN),
-    ("next", GREETING): ("refuse", CLOSING),
-    ("next", CLOSING): ("nothing", CLOSING),
-    ("next", GONE): ("nothing", GONE),
-    ("known", OPEN): ("ignore", OPEN),
-    ("known", GAPPED): ("ignore", GAPPED),
-    ("known", GREETING): ("refuse", CLOSING),
-    ("known", CLOSING): ("nothing", CLOSING),
-    ("known", GONE): ("nothing", GONE),
-    ("ahead", OPEN): ("nack", GAPPED),
-    ("ahead", GAPPED): ("nack", GAPPED),
-    ("ahead", GREETING): ("refuse", CLOSING),
-    ("ahead", CLOSING): ("nothing", CLOSING),
-    ("ahead", GONE): ("nothing", GONE),
-    ("early", GAPPED): ("ignore", GAPPED),
-    ("stuck", GAPPED): ("give_up", CLOSING),
-    # -- a frame without an id
-    ("bare", OPEN): ("run", OPEN),
-    ("bare", GAPPED): ("run", GAPPED),
-    ("bare", GREETING): ("refuse", CLOSING),
-    ("bare", CLOSING): ("nothing", CLOSING),
-    ("bare", GONE): ("nothing", GONE),
-    ("ack", OPEN): ("acknowledge", OPEN),
-    ("ack", GAPPED): ("acknowledge", GAPPED),
-    ("ack", GREETING): ("refuse", CLOSING),
-    ("ack", CLOSING): ("nothing", CLOSING),
-    ("ack", GONE): ("nothing", GONE),
-    ("ping", OPEN): ("pong", OPEN),
-    ("ping", GAPPED): ("pong", GAPPED),
-    ("ping", GREETING): ("refuse", CLOSING),
-    ("ping", CLOSING): ("nothing", CLOSING),
-    ("ping", GONE): ("nothing", GONE),
-    ("hello", OPEN): ("greet", GREETING),
-    ("hello", GAPPED): ("greet", GREETING),
-    ("hello", GREETING): ("refuse", CLOSING),
-    ("hello", CLOSING): ("nothing", CLOSING),
-    ("hello", GONE): ("nothing", GONE),
-    ("bye", OPEN): ("depart", GONE),
-    ("bye", GAPPED): ("depart", GONE),
-    ("bye", GREETING): ("depart", GONE),
-    ("bye", CLOSING): ("nothing", CLOSING),
-    ("bye", GONE): ("nothing", GONE),
-    ("bad", OPEN): ("shut", CLOSING),
-    ("bad", GAPPED): ("shut", CLOSING),
-    ("bad", GREETING): ("shut", CLOSING),
-    ("bad", CLOSING): ("nothing", CLOSING),
-    ("bad", GONE): ("nothing", GONE),
-    # -- the app ends it
-    ("close", NEW): ("shut", CLOSING),
-    ("close", OPEN): ("shut", CLOSING),
-    ("close", GAPPED): ("shut", CLOSING),
-    ("close", GREETING): ("shut", CLOSING),
-    ("close", CLOSING): ("nothing", CLOSING),  # the first close counts
-    ("close", CUT): ("nothing", CUT),  # there is nobody to tell
-    ("close", EXPIRED): ("nothing", EXPIRED),
-    ("close", GONE): ("nothing", GONE),
-    ("leave", NEW): ("leave", GONE),
-    ("leave", OPEN): ("leave", GONE),
-    ("leave", GAPPED): ("leave", GONE),
-    ("leave", GREETING): ("leave", GONE),
-    ("leave", CLOSING): ("forget", GONE),
-    ("leave", CUT): ("forget", GONE),
-    ("leave", EXPIRED): ("forget", GONE),
-    ("leave", GONE): ("nothing", GONE),
-    # -- time
-    ("beat", OPEN): ("ping", OPEN),
-    ("beat", GAPPED): ("ping", GAPPED),
-    ("beat", GREETING): ("ping", GREETING),
-    ("dead", OPEN): ("hang_up", CLOSING),
-    ("dead", GAPPED): ("hang_up", CLOSING),
-    ("dead", GREETING): ("hang_up", CLOSING),
-    ("full", OPEN): ("shut", CLOSING),
-    ("full", GAPPED): ("shut", CLOSING),
-    ("full", GREETING): ("shut", CLOSING),
-    ("full", NEW): ("lose", NEW),
-    ("full", CLOSING): ("lose", CLOSING),
-    ("full", CUT): ("lose", CUT),
-    ("window", CUT): ("lapse", EXPIRED),
-}
+__all__ = ["Request", "ServerLink"]
 
 FOREVER: Final = float("inf")
 NACK_EVERY: Final = 1.0  # seconds between two nacks of one gap
@@ -194,15 +47,6 @@ BAD_FRAMES: Final = 3  # within the window: the client need not come back
 
 PLAIN: Final = Profile()
 _Look = tuple[tuple[bytes, ...], bool, bool]  # a packet's buffers; may values be special; or deep
-
-
-class IllegalEvent(GreenroomError, LookupError):
-    """An event that cannot happen in the state a link is in: an error of the caller."""
-
-    def __init__(self, event: str, state: str) -> None:
-        super().__init__(f"event {event!r} is illegal in state {state!r}")
-        self.event = event
-        self.state = state
 
 
 class ServerLink(Stream):
@@ -457,7 +301,7 @@ class ServerLink(Stream):
         deep = data.count(b"{") + data.count(b"[") > MAX_DEPTH
         self._frame(frame, (buffers, special, deep), now, out)
 
-    def _frame(self, frame: Any, look: _Look, now: float, out: list[Request]) -> None:
+    def _frame(self, frame: dict[str, Any], look: _Look, now: float, out: list[Request]) -> None:
         if type(frame) is not dict:
             return self._bad(now, "a frame is a JSON object")
         self.frames_in += 1
@@ -587,7 +431,7 @@ class ServerLink(Stream):
     # -- frames about the conversation
 
     def _on_ack(self, data: Any, look: _Look, now: float, out: list[Request]) -> None:
-        seq = data.get("seq") if isinstance(data, dict) else None
+        seq = (object_in(data) or {}).get("seq")
         if type(seq) is not int or seq < 0:
             self._bad(now, "gr:ack names the last frame applied as seq")
         elif seq > self.seq and self.state in (OPEN, GAPPED):
@@ -603,7 +447,7 @@ class ServerLink(Stream):
         self._on_pong(data, look, now, out)
 
     def _on_pong(self, data: Any, look: _Look, now: float, out: list[Request]) -> None:
-        number = data.get("id", 0) if isinstance(data, dict) else 0
+        number = (object_in(data) or {}).get("id", 0)
         if type(number) is not int or number < 0:
             self._bad(now, "id is the last id sent, or 0")
         elif number > self.ack and self.connected:
@@ -636,11 +480,13 @@ class ServerLink(Stream):
         out.append(Request("bye", None, "gr:bye"))
 
     def _on_batch(self, data: Any, look: _Look, now: float, out: list[Request]) -> None:
-        if type(data) is not list:
+        frames = list_in(data)
+        if frames is None:
             return self._bad(now, "gr:batch holds a list of frames")
-        for frame in data:
-            if type(frame) is dict and frame.get("type") in _NEVER_IN_A_BATCH:
-                return self._bad(now, f"{frame['type']} is never in a batch")
+        for frame in frames:
+            kind = (object_in(frame) or {}).get("type")
+            if isinstance(kind, str) and kind in _NEVER_IN_A_BATCH:
+                return self._bad(now, f"{kind} is never in a batch")
             self._frame(frame, look, now, out)
         return None
 
@@ -746,14 +592,9 @@ _COUNTERS: Final = (
 _NEVER_IN_A_BATCH: Final = frozenset(("gr:batch", "gr:hello", "gr:welcome", "gr:close"))
 
 # Frames about the conversation. They have no id of their own.
-_ASIDES: Final[dict[str, Callable[[ServerLink, Any, _Look, float, list[Request]], None]]] = {
-    "gr:ack": ServerLink._on_ack,
-    "gr:ping": ServerLink._on_ping,
-    "gr:pong": ServerLink._on_pong,
-    "gr:hello": ServerLink._on_hello,
-    "gr:bye": ServerLink._on_bye,
-    "gr:batch": ServerLink._on_batch,
-    "gr:chunk": ServerLink._on_chunk,
+_ASIDES: Final[dict[str, Callable[..., None]]] = {
+    f"gr:{name}": getattr(ServerLink, f"_on_{name}")
+    for name in ("ack", "ping", "pong", "hello", "bye", "batch", "chunk")
 }
 
 _ACTIONS: Final[dict[tuple[str, str], tuple[Callable[..., None], str]]] = {

@@ -11,7 +11,7 @@ import json
 import struct
 from base64 import b64decode
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .types import MAX_DEPTH, Bytes, Packet
 
@@ -24,7 +24,9 @@ __all__ = [
     "encode_binary",
     "in_batches",
     "in_parts",
+    "list_in",
     "loads",
+    "object_in",
     "revive",
     "too_deep",
 ]
@@ -77,12 +79,22 @@ def loads(data: bytes) -> Any:
         raise
 
 
+def list_in(value: Any) -> list[Any] | None:
+    """``value`` if it is a JSON array, else None."""
+    return cast("list[Any]", value) if isinstance(value, list) else None
+
+
+def object_in(value: Any) -> dict[str, Any] | None:
+    """``value`` if it is a JSON object, else None."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
 # -- values -------------------------------------------------------------------------------------
 
 
 def too_deep(value: Any, limit: int = MAX_DEPTH) -> str | None:
     """The JSON Pointer of a place that is nested deeper than ``limit`` containers, or None."""
-    if not isinstance(value, (dict, list)):
+    if object_in(value) is None and list_in(value) is None:
         return None
     level: list[tuple[Any, Any, Any]] = [(value, None, "")]  # (container, parent's entry, key)
     depth = 1
@@ -97,8 +109,9 @@ def too_deep(value: Any, limit: int = MAX_DEPTH) -> str | None:
         below: list[tuple[Any, Any, Any]] = []
         for entry in level:
             held = entry[0]
-            for key, item in held.items() if isinstance(held, dict) else enumerate(held):
-                if isinstance(item, (dict, list)):
+            fields = object_in(held)
+            for key, item in enumerate(held) if fields is None else fields.items():
+                if object_in(item) is not None or list_in(item) is not None:
                     below.append((item, entry, key))
         level = below
         depth += 1
@@ -114,18 +127,20 @@ def revive(value: Any, buffers: Sequence[bytes] | None = None) -> Any:
     ``buffers`` are those of the message on links with the binary flag, else None. Raises
     :class:`Malformed`. The depth of ``value`` must have been checked.
     """
-    if isinstance(value, list):
-        return [revive(item, buffers) for item in value]
-    if not isinstance(value, dict):
+    items = list_in(value)
+    if items is not None:
+        return [revive(item, buffers) for item in items]
+    fields = object_in(value)
+    if fields is None:
         return value
-    if "$bytes" in value:
-        return _revive_bytes(value, buffers)
-    if "$dict" in value:
-        inner = value["$dict"]
-        if len(value) != 1 or not isinstance(inner, dict):
+    if "$bytes" in fields:
+        return _revive_bytes(fields, buffers)
+    if "$dict" in fields:
+        inner = object_in(fields["$dict"])
+        if inner is None or len(fields) != 1:
             raise Malformed('"$dict" must stand alone and hold an object')
-        value = inner
-    return {key: revive(item, buffers) for key, item in value.items()}
+        fields = inner
+    return {key: revive(item, buffers) for key, item in fields.items()}
 
 
 def _revive_bytes(value: dict[str, Any], buffers: Sequence[bytes] | None) -> Bytes:
@@ -223,9 +238,10 @@ class Parts:
         Raises :class:`Malformed` (the part is none, or not the next one) or ``OverflowError`` (the
         frame is above the limit).
         """
-        if not isinstance(data, dict):
+        fields = object_in(data)
+        if fields is None:
             raise Malformed("gr:chunk needs an object")
-        of, i, last, part = (data.get(key) for key in ("of", "i", "last", "part"))
+        of, i, last, part = (fields.get(key) for key in ("of", "i", "last", "part"))
         if type(of) is not int or type(i) is not int or type(last) is not bool:
             raise Malformed('gr:chunk needs the integers "of" and "i" and the boolean "last"')
         if not isinstance(part, str):

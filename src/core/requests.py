@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from .packet import Malformed, too_deep
+from .packet import Malformed, object_in, too_deep
 
 __all__ = ["READERS", "Reader", "refuse_depth"]
 
@@ -24,9 +24,10 @@ def refuse_depth(value: Any, name: str) -> None:
 
 
 def _fields(data: Any, *names: str) -> list[Any]:
-    if not isinstance(data, dict):
+    fields = object_in(data)
+    if fields is None:
         raise Malformed("data is an object")
-    return [data.get(name) for name in names]
+    return [fields.get(name) for name in names]
 
 
 def _name(data: Any) -> str:

@@ -63,8 +63,7 @@ class Tokens:
         said: dict[str, Any] = {"s": session, "i": now, "e": now + ttl if ttl else 0}
         if binding is not None:
             said["b"] = _digest(binding)
-        text = self._serializer.dumps(said)
-        return text if isinstance(text, str) else text.decode()
+        return str(self._serializer.dumps(said))
 
     def verify(self, text: str, *, now: float, binding: str | None = None) -> Token:
         """What the token says. Raises :class:`BadToken`; which way it is bad is in the message."""
