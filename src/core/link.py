@@ -31,7 +31,7 @@ from .hello import (
     read_hello,
 )
 from .link_table import CUT, EXPIRED, GAPPED, GREETING, NEW, OPEN, TABLE, IllegalEvent
-from .packet import Malformed, NotUtf8, Parts, dumps, list_in, loads, object_in, revive
+from .packet import Malformed, NotUtf8, Parts, dumps, is_list, loads, object_in, revive
 from .requests import READERS, Reader, refuse_depth
 from .settings import Settings
 from .types import MAX_DEPTH, Packet
@@ -480,10 +480,9 @@ class ServerLink(Stream):
         out.append(Request("bye", None, "gr:bye"))
 
     def _on_batch(self, data: Any, look: _Look, now: float, out: list[Request]) -> None:
-        frames = list_in(data)
-        if frames is None:
+        if not is_list(data):
             return self._bad(now, "gr:batch holds a list of frames")
-        for frame in frames:
+        for frame in data:
             kind = (object_in(frame) or {}).get("type")
             if isinstance(kind, str) and kind in _NEVER_IN_A_BATCH:
                 return self._bad(now, f"{kind} is never in a batch")

@@ -11,7 +11,7 @@ import json
 import struct
 from base64 import b64decode
 from collections.abc import Callable, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard, cast
 
 from .types import MAX_DEPTH, Bytes, Packet
 
@@ -24,7 +24,7 @@ __all__ = [
     "encode_binary",
     "in_batches",
     "in_parts",
-    "list_in",
+    "is_list",
     "loads",
     "object_in",
     "revive",
@@ -79,9 +79,9 @@ def loads(data: bytes) -> Any:
         raise
 
 
-def list_in(value: Any) -> list[Any] | None:
-    """``value`` if it is a JSON array, else None."""
-    return cast("list[Any]", value) if isinstance(value, list) else None
+def is_list(value: Any) -> TypeGuard[list[Any]]:
+    """Whether ``value`` is a JSON array."""
+    return isinstance(value, list)
 
 
 def object_in(value: Any) -> dict[str, Any] | None:
@@ -94,7 +94,7 @@ def object_in(value: Any) -> dict[str, Any] | None:
 
 def too_deep(value: Any, limit: int = MAX_DEPTH) -> str | None:
     """The JSON Pointer of a place that is nested deeper than ``limit`` containers, or None."""
-    if object_in(value) is None and list_in(value) is None:
+    if object_in(value) is None and not is_list(value):
         return None
     level: list[tuple[Any, Any, Any]] = [(value, None, "")]  # (container, parent's entry, key)
     depth = 1
@@ -111,7 +111,7 @@ def too_deep(value: Any, limit: int = MAX_DEPTH) -> str | None:
             held = entry[0]
             fields = object_in(held)
             for key, item in enumerate(held) if fields is None else fields.items():
-                if object_in(item) is not None or list_in(item) is not None:
+                if object_in(item) is not None or is_list(item):
                     below.append((item, entry, key))
         level = below
         depth += 1
@@ -127,9 +127,8 @@ def revive(value: Any, buffers: Sequence[bytes] | None = None) -> Any:
     ``buffers`` are those of the message on links with the binary flag, else None. Raises
     :class:`Malformed`. The depth of ``value`` must have been checked.
     """
-    items = list_in(value)
-    if items is not None:
-        return [revive(item, buffers) for item in items]
+    if is_list(value):
+        return [revive(item, buffers) for item in value]
     fields = object_in(value)
     if fields is None:
         return value
