@@ -1,34 +1,13 @@
 # cython: language_level=3
 """The plan of the outgoing stream. The theory and the thread rule are in _stream.pyx."""
 
-cdef enum Kind:
-    PATCH = 1     # payload is a Patch until it is handed over, then bytes
-    MARK = 2      # a snapshot that is to be made when its turn comes; holds no bytes
-    SNAPSHOT = 3  # a mark that was handed over
-    EVENT = 4     # from here on: frames that are neither merged nor swallowed ("solid")
-    SIGNAL = 5
-    RESULT = 6    # from here on: answers, which carry an id
-    ERROR = 7
+from ._frame cimport Frame
 
 cdef enum Mode:
     LIVE = 0      # frames are taken in and handed over
     HELD = 1      # frames are taken in; there is nobody to hand them to, or not yet
     ANSWERS = 2   # only answers are taken in, up to answer_bytes
     SHUT = 3      # nothing is taken in
-
-
-cdef class Frame:
-    cdef Frame next            # the younger neighbour in the same log
-    cdef int kind
-    cdef long long seq         # 0 until handed over; afterwards nothing here changes
-    cdef long long id          # of answers, else 0
-    cdef double sent_at
-    cdef Py_ssize_t nbytes     # what it counts for in its log
-    cdef bytes head            # up to the number: {"type":"...","seq":
-    cdef bytes mid             # between number (or id) and payload
-    cdef bytes end             # after the payload
-    cdef object payload        # bytes; of unsent patches a Patch
-    cdef tuple buffers         # what the payload refers to by index
 
 
 cdef class Tally:
@@ -58,7 +37,8 @@ cdef class Stream:
     cdef readonly long long base      # a resume is possible from here on ...
     cdef readonly bint broken         # ... unless frames were lost before they had a number
     cdef readonly long long position  # of the last snapshot handed over; older patches are in it
-    cdef set unanswered               # accepted ids that have no answer yet
+    cdef set unanswered               # accepted ids of events that have no answer yet
+    cdef set asides                   # the same of gr: frames, which are not "in flight"
 
     # unsent log
     cdef Frame head
@@ -108,20 +88,22 @@ cdef class Stream:
     cpdef bint push_event(self, str type, object encoded, str label=*)
     cpdef bint push_signal(self, str name, object encoded)
     cpdef bint result(self, long long id, object encoded)
+    cpdef accept(self, long long id, bint aside=*)
 
     # what leaves
     cpdef list take(self, double now, Py_ssize_t room)
     cpdef committed(self, double now)
 
     # inside
-    cdef void _append(self, Frame frame)
-    cdef void _unlink_patches(self, bint mark)
-    cdef Frame _solid(self, int kind, bytes head, bytes mid, bytes end, object encoded)
-    cdef void _drop_first(self)
-    cdef void _trim(self, double now)
-    cdef int _hand_over(self, Frame frame, double now, list out, Py_ssize_t* room) except -1
+    cdef void _append(self, Frame frame) noexcept
+    cdef void _unlink_patches(self, bint mark) noexcept
+    cdef int _solid(self, Frame frame, object encoded) except -1
+    cdef void _drop_first(self) noexcept
+    cdef void _trim(self, double now) noexcept
+    cdef int _settle(self, long long id) except -1
+    cdef int _hand_over(self, double now, list out, Py_ssize_t* room) except -1
     cdef int _put(self, bytes data, tuple buffers, list out, Py_ssize_t* room) except -1
     cdef bint _make_snapshot(self, Frame frame) except -1
     cdef int _check(self, double now) except -1
-    cdef void _clear_unsent(self)
-    cdef void _clear_sent(self)
+    cdef void _clear_unsent(self) noexcept
+    cdef void _clear_sent(self) noexcept

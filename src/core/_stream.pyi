@@ -141,8 +141,8 @@ class Stream:
         """The end: lose everything and take nothing."""
 
     # -- unnumbered frames, and what the link asks
-    def accept(self, id: int) -> None:
-        """``id`` is ``ack + 1``: it is consumed and owed an answer."""
+    def accept(self, id: int, aside: bool = False) -> None:
+        """``id`` is ``ack + 1``: it is consumed and owed an answer. ``aside``: not in flight."""
 
     def nack(self) -> None:
         """A nack is due."""
@@ -158,9 +158,6 @@ class Stream:
 
     def full_at(self) -> float | None:
         """When the consumer counts as slow if it takes nothing until then, or None."""
-
-    def owes(self, id: int) -> bool:
-        """Whether this id was accepted and has no answer yet."""
 
     @property
     def label(self) -> str: ...
@@ -181,6 +178,10 @@ class Stream:
     @property
     def unacknowledged(self) -> bool:
         """Whether a frame that was sent waits for its acknowledgement."""
+
+    @property
+    def inflight(self) -> int:
+        """How many accepted events have no answer yet."""
 
     @property
     def open_ids(self) -> int:

@@ -22,12 +22,30 @@ The lists are freed in loops: a log may hold more frames than the C stack has ro
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.object cimport PyObject, PyTypeObject
-from libc.string cimport memcpy
+from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.set cimport PySet_Discard
+
+from ._frame cimport (
+    ERROR,
+    EVENT,
+    MARK,
+    PATCH,
+    RESULT,
+    SNAPSHOT,
+    Frame,
+    become_snapshot,
+    envelope,
+    form,
+    new_answer,
+    new_event,
+    new_mark,
+    new_patch,
+    new_signal,
+    packet,
+    size_of,
+)
 
 from .packet import dumps, in_batches, in_parts
-from .types import Packet
 
 __all__ = ["Request", "Stream", "Tally"]
 
@@ -37,128 +55,6 @@ cdef Py_ssize_t ANSWER_BYTES = 64 * 1024   # what a link beyond its window keeps
 cdef Py_ssize_t NO_LIMIT = 1 << 62
 cdef int MANY_REFUSALS = 32                # errors about frames without id that wait for room
 
-cdef bytes STATE_HEAD = b'{"type":"gr:state","seq":'
-cdef bytes SNAPSHOT_HEAD = b'{"type":"gr:snapshot","seq":'
-cdef bytes RESULT_HEAD = b'{"type":"gr:result","seq":'
-cdef bytes ERROR_HEAD = b'{"type":"gr:error","seq":'
-cdef bytes SIGNAL_HEAD = b'{"type":"gr:signal","seq":'
-cdef bytes DATA = b',"data":'
-cdef bytes BRACE = b"}"
-cdef bytes TWO_BRACES = b"}}"
-
-cdef type _Packet = Packet
-cdef dict _heads = {}                      # event type -> head of its frames
-cdef dict _signal_mids = {}                # signal name -> what stands before its data
-cdef int MANY_NAMES = 1024
-
-
-cdef bytes _head_of(str type):
-    """``{"type":"...","seq":`` for this type, made once per name."""
-    cdef bytes head = <bytes>_heads.get(type)
-    if head is None:
-        head = b'{"type":%b,"seq":' % dumps(type)
-        if len(_heads) >= MANY_NAMES:
-            _heads.clear()
-        _heads[type] = head
-    return head
-
-
-cdef bytes _signal_mid_of(str name):
-    cdef bytes mid = <bytes>_signal_mids.get(name)
-    if mid is None:
-        mid = b',"data":{"name":%b,"data":' % dumps(name)
-        if len(_signal_mids) >= MANY_NAMES:
-            _signal_mids.clear()
-        _signal_mids[name] = mid
-    return mid
-
-
-# The form of the last payload that was no plain bytes, so that a broadcast forms it once.
-cdef object _formed_from = None
-cdef bint _formed_binary = False
-cdef bytes _formed = None
-cdef tuple _formed_buffers = None
-
-
-cdef bytes _form(object encoded, bint binary, list buffers):
-    """The JSON text of an encoded value or patch; its buffers are appended to ``buffers``."""
-    global _formed_from, _formed_binary, _formed, _formed_buffers
-    cdef list found
-    if encoded is not _formed_from or binary != _formed_binary:
-        found = []
-        if hasattr(encoded, "render"):
-            _formed = encoded.render(binary, found)
-        else:
-            from ._patch import render
-            _formed = render(encoded, binary, found)
-        _formed_from, _formed_binary, _formed_buffers = encoded, binary, tuple(found)
-    buffers.extend(_formed_buffers)
-    return _formed
-
-
-cdef inline int _digits(long long number, char* out) noexcept:
-    """Write a positive number; return how many digits it has."""
-    cdef char turned[20]
-    cdef int n = 0, i
-    while True:
-        turned[n] = <char>(48 + number % 10)
-        n += 1
-        number //= 10
-        if number == 0:
-            break
-    for i in range(n):
-        out[i] = turned[n - 1 - i]
-    return n
-
-
-cdef inline char* _copy(char* to, bytes what) noexcept:
-    cdef Py_ssize_t n = PyBytes_GET_SIZE(what)
-    memcpy(to, PyBytes_AS_STRING(what), n)
-    return to + n
-
-
-@cython.cdivision(True)
-cdef bytes _envelope(Frame frame):
-    """The frame's bytes: head, number, id, payload, end."""
-    cdef char seq[20]
-    cdef char id[20]
-    cdef int seq_digits = _digits(frame.seq, seq), id_digits = 0
-    cdef bytes payload = <bytes>frame.payload
-    cdef Py_ssize_t size = (
-        PyBytes_GET_SIZE(frame.head) + seq_digits + PyBytes_GET_SIZE(frame.mid)
-        + PyBytes_GET_SIZE(payload) + PyBytes_GET_SIZE(frame.end)
-    )
-    if frame.id:
-        id_digits = _digits(frame.id, id)
-        size += 6 + id_digits
-    cdef bytes data = PyBytes_FromStringAndSize(NULL, size)
-    cdef char* at = _copy(PyBytes_AS_STRING(data), frame.head)
-    memcpy(at, seq, seq_digits)
-    at += seq_digits
-    if id_digits:
-        memcpy(at, b',"id":', 6)
-        at += 6
-        memcpy(at, id, id_digits)
-        at += id_digits
-    at = _copy(at, frame.mid)
-    at = _copy(at, payload)
-    _copy(at, frame.end)
-    return data
-
-
-cdef inline object _packet(bytes data, tuple buffers):
-    cdef tuple args = ((data, buffers),)
-    return (<PyTypeObject*>tuple).tp_new(_Packet, <PyObject*>args, NULL)
-
-
-@cython.final
-@cython.freelist(256)
-@cython.no_gc
-cdef class Frame:
-    """One frame of a log. Holds bytes, patches and its neighbour: nothing can close a circle."""
-
-    def __cinit__(self):
-        self.buffers = ()
 
 
 cdef class Tally:
@@ -207,7 +103,8 @@ cdef class Stream:
         self.quiet_since = -1.0
         self.broken = True  # nobody has anything: the first attach begins with a snapshot
         self.unanswered = set()
-        self._append(_mark())
+        self.asides = set()
+        self._append(new_mark())
 
     def __dealloc__(self):
         self._clear_unsent()
@@ -238,10 +135,7 @@ cdef class Stream:
                 self.patch_bytes += nbytes
                 self.tally.total += nbytes
                 return True
-        frame = Frame.__new__(Frame)
-        frame.kind = PATCH
-        frame.head, frame.mid, frame.end = STATE_HEAD, DATA, BRACE
-        frame.payload = patch
+        frame = new_patch(patch)
         frame.nbytes = nbytes
         self._append(frame)
         return True
@@ -253,82 +147,78 @@ cdef class Stream:
             return False
         if label is not None and label != self.label:
             end = b',"label":%b}' % dumps(label)
-        self._solid(EVENT, _head_of(type), DATA, end, encoded)
+        self._solid(new_event(type, end), encoded)
         return True
 
     cpdef bint push_signal(self, str name, object encoded):
         """Add a signal that the link has subscribed to."""
         if self.mode >= ANSWERS:
             return False
-        self._solid(SIGNAL, SIGNAL_HEAD, _signal_mid_of(name), TWO_BRACES, encoded)
+        self._solid(new_signal(name), encoded)
         return True
 
     cpdef bint result(self, long long id, object encoded):
         """Answer an accepted id. False: it has been answered, or was never accepted."""
-        cdef Frame frame
-        if id not in self.unanswered:
-            return False
         if type(encoded) is bytes and PyBytes_GET_SIZE(<bytes>encoded) > self.frame_bytes:
             return self.error(id, "handler_error", "the result is larger than max_frame_out")
-        self.unanswered.discard(id)
-        if self.mode >= ANSWERS and not self._takes_answer(encoded):
-            return True
-        frame = self._solid(RESULT, RESULT_HEAD, DATA, BRACE, encoded)
-        frame.id = id
+        if not self._settle(id):
+            return False
+        if self.mode < ANSWERS or self._takes_answer(encoded):
+            self._solid(new_answer(RESULT, id), encoded)
         return True
 
     def error(self, id, str code not None, str message not None, retry_after=None):
         """Answer an accepted id with an error, or (``id`` None) say it unnumbered, best effort."""
-        cdef Frame frame
         cdef dict data = {"code": code, "message": message}
         if retry_after is not None:
             data["retry_after"] = retry_after
         cdef bytes encoded = dumps(data)
         if id is None:
-            if self.mode == LIVE:
-                if self.refusals is None:
-                    self.refusals = []
-                if len(self.refusals) < MANY_REFUSALS:
-                    self.refusals.append(b'{"type":"gr:error","data":%b}' % encoded)
-                    return True
-            self.dropped += 1
+            return self._refusal(encoded)
+        if not self._settle(id):
             return False
-        if id not in self.unanswered:
-            return False
-        self.unanswered.discard(id)
-        if self.mode >= ANSWERS and not self._takes_answer(encoded):
-            return True
-        frame = self._solid(ERROR, ERROR_HEAD, DATA, BRACE, encoded)
-        frame.id = id
+        if self.mode < ANSWERS or self._takes_answer(encoded):
+            self._solid(new_answer(ERROR, id), encoded)
         return True
 
-    cdef Frame _solid(self, int kind, bytes head, bytes mid, bytes end, object encoded):
-        cdef Frame frame = Frame.__new__(Frame)
-        cdef list buffers
-        frame.kind = kind
-        frame.head, frame.mid, frame.end = head, mid, end
+    cdef int _settle(self, long long id) except -1:
+        """This id is being answered. 0: it was before."""
+        cdef object number = id
+        return PySet_Discard(self.unanswered, number) or PySet_Discard(self.asides, number)
+
+    def _refusal(self, bytes encoded):
+        """Say without a number, if there is somebody to say it to, what a frame without id earned."""
+        if self.mode == LIVE:
+            if self.refusals is None:
+                self.refusals = []
+            if len(self.refusals) < MANY_REFUSALS:
+                self.refusals.append(b'{"type":"gr:error","data":%b}' % encoded)
+                return True
+        self.dropped += 1
+        return False
+
+    cdef int _solid(self, Frame frame, object encoded) except -1:
         if type(encoded) is bytes:
             frame.payload = encoded
-            frame.nbytes = PyBytes_GET_SIZE(<bytes>encoded) + ROOM
         else:
-            buffers = []
-            frame.payload = _form(encoded, self.binary, buffers)
-            frame.buffers = tuple(buffers)
-            frame.nbytes = len(frame.payload) + ROOM + sum([len(b) for b in buffers])
+            frame.payload, frame.buffers = form(encoded, self.binary)
+        frame.nbytes = PyBytes_GET_SIZE(<bytes>frame.payload) + ROOM
+        if frame.buffers:
+            frame.nbytes += size_of(frame.buffers)
         self._append(frame)
-        return frame
+        return 0
 
     def _takes_answer(self, encoded):
         """Beyond the window: whether there is room for one more answer."""
         cdef Py_ssize_t size
         if self.mode == ANSWERS:
-            size = len(encoded) if type(encoded) is bytes else len(_form(encoded, False, []))
+            size = len(form(encoded, False)[0])
             if self.solid_bytes + size + ROOM <= ANSWER_BYTES:
                 return True
         self.dropped += 1
         return False
 
-    cdef void _append(self, Frame frame):
+    cdef void _append(self, Frame frame) noexcept:
         if self.tail is None:
             self.head = frame
         else:
@@ -386,9 +276,9 @@ cdef class Stream:
                 frame = self.cursor
                 self.cursor = frame.next
                 self.resent += 1
-                self._put(_envelope(frame), frame.buffers, out, &room)
+                self._put(envelope(frame), frame.buffers, out, &room)
             while self.head is not None and room >= 0:
-                if not self._hand_over(self.head, now, out, &room):
+                if not self._hand_over(now, out, &room):
                     break
             if room < before:
                 self.quiet_since = -1.0
@@ -403,23 +293,19 @@ cdef class Stream:
             return in_batches(out, self.part_bytes)
         return out
 
-    cdef int _hand_over(self, Frame frame, double now, list out, Py_ssize_t* room) except -1:
+    cdef int _hand_over(self, double now, list out, Py_ssize_t* room) except -1:
         """Number the oldest unsent frame and hand it over. 0: it has to wait."""
-        cdef bytes data
-        cdef list buffers
+        cdef Frame frame = self.head
         cdef object patch
+        cdef bytes data
         cdef Py_ssize_t size
         if frame.kind == MARK:
             if not self._make_snapshot(frame):
                 return 0
-        elif frame.kind == PATCH:
+        elif frame.kind == PATCH and frame.payload is not None:
             patch = frame.payload
-            if patch is None:
-                pass
-            elif self.binary and patch.has_buffers:
-                buffers = []
-                frame.payload = _form(patch, True, buffers)
-                frame.buffers = tuple(buffers)
+            if self.binary and patch.has_buffers:
+                frame.payload, frame.buffers = form(patch, True)
             else:
                 frame.payload = <bytes?>patch.encode()
         # Out of the unsent log.
@@ -432,17 +318,16 @@ cdef class Stream:
             self.patch_bytes -= frame.nbytes
         else:
             self.solid_bytes -= frame.nbytes
-        if frame.payload is None:
+        if frame.payload is None:  # patches that cancelled out
             return 1
         # Its number, for good.
         self.seq += 1
         frame.seq = self.seq
         frame.sent_at = now
-        data = _envelope(frame)
-        self.frames_out += 1
+        data = envelope(frame)
         size = PyBytes_GET_SIZE(data)
-        for buffer in frame.buffers:
-            size += len(buffer)
+        if frame.buffers:
+            size += size_of(frame.buffers)
         # Into the sent log.
         if size > KEEP_BYTES and frame.kind <= SNAPSHOT:
             self.base = frame.seq
@@ -455,25 +340,19 @@ cdef class Stream:
             self.last = frame
             self.sent_bytes += size
             self.tally.total += size
+        self.frames_out += 1
         self._put(data, frame.buffers, out, room)
         return 1
 
-    cdef bint _make_snapshot(self, Frame frame) except -1:
+    cdef bint _make_snapshot(self, Frame mark) except -1:
         """Turn the mark at the head into a snapshot. False: not now."""
-        cdef list buffers = []
         cdef object made = self.snapshot()  # may push into this stream: the mark swallows patches
-        if made is None or self.mode != LIVE or self.head is not frame:
+        if made is None or self.mode != LIVE or self.head is not mark:
             return False
         encoded, position = made
-        if type(encoded) is bytes:
-            frame.payload = encoded
-        else:
-            frame.payload = _form(encoded, self.binary, buffers)
-            frame.buffers = tuple(buffers)
+        become_snapshot(mark, encoded, self.binary)
         self.position = position
         self.marked = False
-        frame.kind = SNAPSHOT
-        frame.head, frame.mid, frame.end = SNAPSHOT_HEAD, DATA, BRACE
         return True
 
     cdef int _put(self, bytes data, tuple buffers, list out, Py_ssize_t* room) except -1:
@@ -482,10 +361,9 @@ cdef class Stream:
             self.parted += 1
             out.extend(in_parts(data, buffers, self.parted, self.part_bytes))
         else:
-            out.append(_packet(data, buffers))
+            out.append(packet(data, buffers))
         if buffers:
-            for buffer in buffers:
-                size += len(buffer)
+            size += size_of(buffers)
         self.bytes_out += size
         room[0] -= size
         return 0
@@ -502,7 +380,7 @@ cdef class Stream:
             self.base = seq
         return True
 
-    cdef void _drop_first(self):
+    cdef void _drop_first(self) noexcept:
         cdef Frame frame = self.first
         self.first = frame.next
         if self.first is None:
@@ -514,7 +392,7 @@ cdef class Stream:
         self.tally.total -= frame.nbytes
         frame.next = None
 
-    cdef void _trim(self, double now):
+    cdef void _trim(self, double now) noexcept:
         """Forget the oldest sent frames beyond the limits; not those that go out again."""
         while self.first is not None and self.first is not self.cursor and (
             self.sent_bytes > self.log_bytes or self.first.sent_at + self.window <= now
@@ -559,9 +437,9 @@ cdef class Stream:
         self.broken = True
         self.emptied += 1
         if self.mode < ANSWERS:
-            self._append(_mark())
+            self._append(new_mark())
 
-    cdef void _unlink_patches(self, bint mark):
+    cdef void _unlink_patches(self, bint mark) noexcept:
         """Take all patches out of the unsent log; put a mark where the first one was."""
         cdef Frame frame = self.head, following, kept = None
         self.head = None
@@ -586,7 +464,7 @@ cdef class Stream:
         self.tail = kept
         self.patch_bytes = 0
 
-    cdef void _clear_unsent(self):
+    cdef void _clear_unsent(self) noexcept:
         cdef Frame frame = self.head, following
         self.head = self.tail = None
         while frame is not None:
@@ -598,7 +476,7 @@ cdef class Stream:
         self.marked = False
         self.quiet_since = -1.0
 
-    cdef void _clear_sent(self):
+    cdef void _clear_sent(self) noexcept:
         cdef Frame frame = self.first, following
         self.first = self.last = self.cursor = None
         while frame is not None:
@@ -630,7 +508,7 @@ cdef class Stream:
         self.sent_bytes = self.solid_bytes = 0
         self.base = self.seq
         self.broken = False
-        self._append(_mark())
+        self._append(new_mark())
         while frame is not None:
             following = frame.next
             frame.next = None
@@ -647,7 +525,7 @@ cdef class Stream:
 
     def pending(self):
         """Accepted ids whose answer is still to come, or is in a frame that will go out."""
-        cdef set ids = set(self.unanswered)
+        cdef set ids = self.unanswered | self.asides
         cdef Frame frame = self.cursor
         while frame is not None:
             if frame.id:
@@ -696,13 +574,17 @@ cdef class Stream:
         self.mode = SHUT
         self.empty()
         self.unanswered.clear()
+        self.asides.clear()
 
     # -- unnumbered frames, and what the link asks ------------------------------------------
 
-    def accept(self, long long id):
-        """``id`` is ``ack + 1``: it is consumed and owed an answer."""
+    cpdef accept(self, long long id, bint aside=False):
+        """``id`` is ``ack + 1``: it is consumed and owed an answer. ``aside``: not in flight."""
         self.ack = id
-        self.unanswered.add(id)
+        if aside:
+            self.asides.add(id)
+        else:
+            self.unanswered.add(id)
 
     def nack(self):
         self.nack_due = True
@@ -740,17 +622,12 @@ cdef class Stream:
             or self.nack_due or self.refusals is not None or self.pong_due or self.ping_due
         )
 
-    def owes(self, long long id):
-        """Whether this id was accepted and has no answer yet."""
-        return id in self.unanswered
+    @property
+    def inflight(self):
+        """How many accepted events have no answer yet."""
+        return len(self.unanswered)
 
     @property
     def open_ids(self):
         """How many accepted ids have no answer yet."""
-        return len(self.unanswered)
-
-
-cdef Frame _mark():
-    cdef Frame frame = Frame.__new__(Frame)
-    frame.kind = MARK
-    return frame
+        return len(self.unanswered) + len(self.asides)

@@ -55,9 +55,9 @@ class ServerLink(Stream):
     """
 
     __slots__ = (
-        "_aside",
         "_bad_at",
         "_buffered",
+        "_crowd",
         "_heard_at",
         "_nacked_at",
         "_nacks",
@@ -107,10 +107,10 @@ class ServerLink(Stream):
         self.frames_in = self.accepted = self.refused = self.ignored = self.nacks = 0
         self._profile = PLAIN
         self._parts: Parts | None = None
-        self._aside: set[int] = set()  # gr: ids that may be unanswered; they are not in flight
         self._bad_at: tuple[float, ...] = ()
         self._heard_at = self._pinged_at = now
         self._buffered = 0
+        self._crowd = settings.inflight or FOREVER  # more unanswered events are refused
         self._nacks = 0
         self._nacked_at = 0.0
         self._refused = 0
@@ -355,11 +355,11 @@ class ServerLink(Stream):
 
     # -- frames with an id, and requests without one
 
-    def _do_accept(self, now: float, number: int, *rest: Any) -> None:
-        self.accept(number)
+    def _do_accept(self, now: float, number: int, kind: str, *rest: Any) -> None:
+        self.accept(number, kind.startswith("gr:"))
         self.accepted += 1
         self._nacks = 0
-        self._do_run(now, number, *rest)
+        self._do_run(now, number, kind, *rest)
 
     def _do_run(
         self,
@@ -383,8 +383,7 @@ class ServerLink(Stream):
             if number is None:
                 self.error(None, "bad_frame", f"{kind} needs an id")
                 return
-            self._aside.add(number)
-        elif number is not None and self.open_ids > self.settings.inflight and self._crowded():
+        elif number is not None and self.inflight > self._crowd:
             self.error(number, "busy", "too many unanswered frames", RETRY_AFTER)
             return
         data, context = frame.get("data"), frame.get("context")
@@ -406,12 +405,6 @@ class ServerLink(Stream):
             self.error(number, "bad_payload", str(error))
             return
         out.append(Request(name, number, kind, data, context))
-
-    def _crowded(self) -> bool:
-        """Whether more events than ``inflight`` are unanswered; ``gr:`` frames do not count."""
-        self._aside = {number for number in self._aside if self.owes(number)}
-        inflight = self.settings.inflight
-        return bool(inflight) and self.open_ids - len(self._aside) > inflight
 
     def _do_ignore(self, *args: Any) -> None:
         self.ignored += 1
