@@ -94,6 +94,8 @@ cdef class Core:
     cdef readonly object drain_callback
     cdef bint armed                      # a drain is on its way
     cdef bint draining                   # a drain runs: it will see what comes
+    cdef bint flush_wanted               # flush() is to be called when the drain ends
+    cdef public object flush             # hands transports what is ready; the app's
     cdef public object shell             # the spare task (eager.py), or None
     cdef object enter_task, leave_task
     cdef readonly dict suspended         # turns that are between two steps, held or handed over

@@ -380,6 +380,27 @@ cdef class Actor:
                 return "running" if job.cancel() else None
         return None
 
+    def find(self, link, id):
+        """The message of a client's frame that is queued or running, or None."""
+        cdef PyObject *item
+        cdef Message message
+        for lane in range(LANES):
+            item = self.head[lane]
+            while item is not NULL:
+                message = <Message> item
+                if message.link is link and message.id == id:
+                    return message
+                item = message.next
+        if self.running is not None:
+            message = self.running.message
+            if message.link is link and message.id == id:
+                return message
+        for job in tuple(self.jobs or ()):
+            message = job.message
+            if message.link is link and message.id == id:
+                return message
+        return None
+
     def close(self):
         """End the mailbox: what is queued is dropped with Closed, and nothing more is accepted.
 
@@ -572,6 +593,11 @@ cdef class Core:
         self.inbox.append(call)
         self.arm()
 
+    def flush_soon(self):
+        """Have ``flush()`` called once, at the end of this drain or of the next. On the loop."""
+        self.flush_wanted = True
+        self.arm()
+
     def call_on_worker(self, call not None):
         """Have ``call()`` called on a worker, before sessions that wait; any thread."""
         self.parts.append(call)
@@ -651,6 +677,12 @@ cdef class Core:
                 rounds += 1
                 if not rounds & 15 and greenroom_monotonic() > end:
                     break
+            if self.flush_wanted:
+                self.flush_wanted = False
+                try:
+                    self.flush()
+                except Exception as error:
+                    self.report("what is ready could not be handed to the transports", error)
         finally:
             self.draining = False
             if self.on_loop.count or self.inbox:
