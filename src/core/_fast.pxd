@@ -1,7 +1,7 @@
 # The plan of _fast.pyx: mailboxes, the queues of ready sessions, and the loop that runs turns.
 #
-# Lists are linked through the messages and sessions themselves, by owned pointers: whoever links
-# an object into a list gives it one reference, whoever takes it out gets that reference.
+# Lists are linked through the messages and sessions themselves. Messages hang on owned pointers:
+# whoever links one into a lane gives it a reference, whoever takes it out gets that reference.
 
 from cpython.object cimport PyObject
 
@@ -24,8 +24,9 @@ cdef enum Outcome:           # of one turn on the thread that began it
 
 cdef class ReadyQueue:
     # Sessions with work, by the highest lane they have work in. A session is in it at most once.
-    cdef PyObject *head[LANES]
-    cdef PyObject *tail[LANES]
+    # Visible to the garbage collector: sessions, scheduler and queue form a circle.
+    cdef list head                       # by lane: its first session or None
+    cdef PyObject *tail[LANES]           # borrowed
     cdef unsigned char passed[LANES]     # how often each lane was passed over since it was served
     cdef unsigned char lanes             # bitmap of lanes that are not empty
     cdef Py_ssize_t count
@@ -48,8 +49,8 @@ cdef class Actor:
     cdef int count                       # messages in all lanes
     cdef Py_ssize_t nbytes               # their sizes
     # its place in the ready queue
-    cdef PyObject *ready_next
-    cdef PyObject *ready_prev
+    cdef Actor ready_next
+    cdef PyObject *ready_prev            # borrowed
     cdef unsigned char where             # Queue
     cdef unsigned char ready_lane
     cdef bint busy                       # somebody runs it: it is in no queue

@@ -133,55 +133,44 @@ cdef inline void serve_lane(unsigned char lanes, unsigned char *passed, int lane
 cdef class ReadyQueue:
     """Sessions with work, in order, by the highest lane they have work in."""
 
-    def __dealloc__(self):
-        cdef PyObject *item
-        cdef PyObject *following
-        for lane in range(LANES):
-            item = self.head[lane]
-            while item is not NULL:
-                following = (<Actor> item).ready_next
-                (<Actor> item).where = NOWHERE
-                (<Actor> item).ready_next = (<Actor> item).ready_prev = NULL
-                Py_DECREF(<object> item)
-                item = following
+    def __cinit__(self):
+        self.head = [None] * LANES
 
     def __len__(self):
         return self.count
 
     cdef void put(self, Actor actor, int lane):
         # one stretch
-        cdef PyObject *item = <PyObject *> actor
-        Py_INCREF(actor)
         actor.where = self.which
         actor.ready_lane = lane
-        actor.ready_next = NULL
         actor.ready_prev = self.tail[lane]
         if self.tail[lane] is NULL:
-            self.head[lane] = item
+            self.head[lane] = actor
             self.lanes |= 1 << lane
             self.passed[lane] = 0
         else:
-            (<Actor> self.tail[lane]).ready_next = item
-        self.tail[lane] = item
+            (<Actor> self.tail[lane]).ready_next = actor
+        self.tail[lane] = <PyObject *> actor
         self.count += 1
 
     cdef void drop(self, Actor actor):
         # one stretch; the caller holds a reference of its own
         cdef int lane = actor.ready_lane
+        cdef Actor following = actor.ready_next
         if actor.ready_prev is NULL:
-            self.head[lane] = actor.ready_next
+            self.head[lane] = following
         else:
-            (<Actor> actor.ready_prev).ready_next = actor.ready_next
-        if actor.ready_next is NULL:
+            (<Actor> actor.ready_prev).ready_next = following
+        if following is None:
             self.tail[lane] = actor.ready_prev
         else:
-            (<Actor> actor.ready_next).ready_prev = actor.ready_prev
-        if self.head[lane] is NULL:
+            following.ready_prev = actor.ready_prev
+        if self.tail[lane] is NULL:
             self.lanes &= ~(1 << lane)
-        actor.ready_next = actor.ready_prev = NULL
+        actor.ready_next = None
+        actor.ready_prev = NULL
         actor.where = NOWHERE
         self.count -= 1
-        Py_DECREF(actor)
 
     cdef Actor take(self):
         # one stretch
@@ -198,6 +187,7 @@ cdef class ReadyQueue:
 # ---------------------------------------------------------------------------- the mailbox
 
 
+@cython.trashcan(True)
 cdef class Actor:
     """A mailbox, the turn that runs, and the session's place in the ready queue.
 
@@ -504,10 +494,6 @@ cdef class Core:
         self.idle.clear()
         self.loop = None
         self.loop_thread = 0
-        self.drop_cycle()
-
-    def drop_cycle(self):
-        """Forget what would keep a stopped scheduler in a circle with its parts."""
         self.shell = None
 
     def is_on_loop(self):
@@ -694,11 +680,11 @@ cdef class Core:
         cdef object error = None
         cdef object context
         cdef int outcome
-        if message.deadline and self.now() > message.deadline:
-            message.stage = OVER
+        if message.deadline and type(message.reply) is Future and message.reply.done():
+            message.stage = OVER  # whoever asked was cancelled meanwhile
             self.forget(message)
-            self.expired += 1
-            self.drop(actor, message, None)
+            self.cancelled += 1
+            self.drop(actor, message, CancelledError())
             return DONE
         message.stage = RUNNING
         self.begun += 1
@@ -934,7 +920,7 @@ cdef class Core:
     def drop(self, Actor actor, Message message, error):
         """Tell a session that an accepted message ends without a turn."""
         try:
-            actor.dropped(message, self.expired_error(message) if error is None else error)
+            actor.dropped(message, error)
         except Exception as broken:
             self.report(f"session {actor.id!r} could not drop {message!r}", broken)
         if self.refusing:
@@ -1017,16 +1003,16 @@ cdef class Core:
     def busy_actors(self):
         """Sessions that wait in a queue or whose turn runs."""
         cdef ReadyQueue queue
-        cdef PyObject *item
+        cdef Actor actor
         found = {turn.session for turn in self.suspended}
         found.update([(<Worker> worker).turn.session for worker in self.workers
                       if (<Worker> worker).turn is not None])
         for queue in (self.on_loop, self.in_pool):
             for lane in range(LANES):
-                item = queue.head[lane]
-                while item is not NULL:
-                    found.add(<object> item)
-                    item = (<Actor> item).ready_next
+                actor = <Actor> queue.head[lane]
+                while actor is not None:
+                    found.add(actor)
+                    actor = actor.ready_next
         return found
 
     @property
