@@ -32,7 +32,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # ------------------------------------------------------------------ build
 
-CYTHON  := $(wildcard src/core/*.pyx src/core/*.pxd)
+CYTHON  := $(wildcard src/core/*.pyx src/core/*.pxd src/core/*.pxi)
 FLAVOUR := trace=$(GREENROOM_TRACE) sanitize=$(GREENROOM_SANITIZE) counts=$(GREENROOM_DEBUG_COUNTS)
 
 build: $(STAMPS)/native
@@ -53,7 +53,7 @@ $(STAMPS)/flavour: FORCE
 	@echo '$(FLAVOUR)' | cmp -s - $@ || echo '$(FLAVOUR)' > $@
 
 $(STAMPS)/native: $(VENV)/installed setup.py $(CYTHON) $(STAMPS)/flavour
-	$(PY) setup.py --quiet build_ext --inplace
+	$(PY) setup.py --quiet build_ext --inplace $(if $(wildcard $@),$(if $(filter setup.py,$?),--force))
 	@touch $@
 
 # ------------------------------------------------------------------ run
@@ -64,6 +64,7 @@ run: build
 # ------------------------------------------------------------------ test
 
 JS_TESTS := $(wildcard tests/js/*.test.js)
+BENCHES  := $(wildcard bench/micro/bench_*.py)
 
 test: pytest jstest
 
@@ -75,7 +76,7 @@ jstest: build
 	$(if $(JS_TESTS),node --test $(JS_TESTS))
 
 bench: build
-	$(PY) -m pytest bench/micro $(ARGS)
+	$(if $(BENCHES),$(PY) -m pytest $(BENCHES) $(ARGS))
 
 docs: build
 	$(PY) -m pytest --quiet tests/test_docs.py
@@ -84,7 +85,6 @@ docs: build
 
 STUBS   := $(wildcard src/core/*.pyi)
 STUBBED := $(patsubst src/core/%.pyi,greenroom.core.%,$(STUBS))
-SOURCES := $(wildcard src/core/*.pyx src/core/*.pxd src/core/*.pxi)
 CLIENT  := $(wildcard src/client/*.js src/client/*.d.ts)
 
 lint: lint-style lint-cython lint-types lint-stubs lint-floors lint-js
@@ -94,7 +94,7 @@ lint-style: build
 	ruff format --check .
 
 lint-cython: build
-	$(if $(SOURCES),cython-lint $(SOURCES))
+	$(if $(CYTHON),cython-lint $(CYTHON))
 
 lint-types: build
 	mypy

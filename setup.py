@@ -98,6 +98,12 @@ class BuildExt(build_ext):
             "linetrace": TRACE,
         }
 
+    def copy_extensions_to_source(self) -> None:
+        # What lies in src/ may be newer and yet come from other switches.
+        force, self.force = self.force, True
+        super().copy_extensions_to_source()
+        self.force = force
+
 
 setup(
     ext_modules=[extension(p) for p in sorted((ROOT / "src" / "core").glob("_*.pyx"))],
