@@ -38,9 +38,8 @@ cdef class ReadyQueue:
 
 cdef class Actor:
     cdef readonly object id
-    cdef readonly object app
     cdef public object ledger
-    cdef readonly Core core
+    cdef Core core                       # the scheduler
     # the mailbox
     cdef PyObject *head[LANES]
     cdef PyObject *tail[LANES]
@@ -90,8 +89,9 @@ cdef class Core:
     cdef public object clock_time        # None: the monotonic clock, else a callable
     cdef unsigned long loop_thread       # 0: not started
     # the loop's side
-    cdef readonly ReadyQueue on_loop
+    cdef readonly ReadyQueue loop_queue
     cdef readonly object inbox           # deque of callables and answered messages
+    cdef list closing                    # callables for the end of this burst
     cdef readonly object drain_callback
     cdef bint armed                      # a drain is on its way
     cdef bint draining                   # a drain runs: it will see what comes
@@ -99,7 +99,7 @@ cdef class Core:
     cdef object enter_task, leave_task
     cdef readonly dict suspended         # turns that are between two steps, held or handed over
     # the pool's side
-    cdef readonly ReadyQueue in_pool
+    cdef readonly ReadyQueue pool_queue
     cdef readonly object parts           # deque of callables for workers; they go first
     cdef readonly list workers
     cdef list idle                       # Workers that sleep, last one first
@@ -114,6 +114,7 @@ cdef class Core:
     cdef public long long accepted, refused, run, failed, cancelled, expired, dropped
     cdef public long long begun          # turns begun, for the growth of the pool
     cdef double now(self)
+    cdef int end_burst(self) except -1
     cdef void arm(self)
     cdef void notify(self, int queue)
     cdef void wake_worker(self)

@@ -39,13 +39,12 @@ class Actor:
     waiting: dict[Actor, int] | None
     timers: set[Any] | None
     jobs: set[Any] | None
-    def __init__(self, core: Core, id: Any, ledger: Any, app: Any = None) -> None: ...
+    def __init__(self, id: Any, ledger: Any, scheduler: Core) -> None: ...
     @property
-    def core(self) -> Any: ...
+    def scheduler(self) -> Any:
+        """The scheduler that runs its turns."""
     @property
     def id(self) -> Any: ...
-    @property
-    def app(self) -> Any: ...
     @property
     def running(self) -> Turn | None: ...
     @property
@@ -72,13 +71,15 @@ class Actor:
         """
     def dropped(self, message: Message, error: BaseException) -> None:
         """An accepted message ends without a turn. Answers its ``reply``; a session adds to it."""
-    def cancel(self, message: Message) -> Literal["queued", "running"] | None:
+    def cancel_event(self, link: Any, id: Any) -> bool:
+        """Cancel the message of a client's frame; false when it is over or unknown. On the loop."""
+    def cancel_message(self, message: Message) -> Literal["queued", "running"] | None:
         """Cancel a message: "queued", "running" or None when it is over or unknown. On the loop.
 
         Queued: it never runs. Running: an async turn gets CancelledError, a sync one sees
         ``gr.cancelled()``.
         """
-    def close(self) -> None:
+    def shut(self) -> None:
         """End the mailbox: what is queued is dropped with Closed, and nothing more is accepted.
 
         A turn that runs goes on. Timers and jobs are cancelled.
@@ -86,7 +87,11 @@ class Actor:
     def clear(self, error: BaseException) -> int:
         """Drop every queued message with ``error``; how many there were."""
     def settle(self, turn: Turn, error: BaseException | None) -> None:
-        """Ship what a turn made. Overridden by the session."""
+        """Ship what a turn made, and answer ``turn.message.reply``. Overridden by the session.
+
+        Called on the thread that ran the turn, after commit or rollback, when the session is
+        linked, has an outbox, failed, or has a link or a reply that is no future to answer.
+        """
     def push_partial(self, turn: Turn) -> None:
         """Ship what a long turn has so far. Overridden by the session."""
 
@@ -133,9 +138,9 @@ class Core:
     begun: int
     def __init__(self) -> None: ...
     @property
-    def on_loop(self) -> ReadyQueue: ...
+    def loop_queue(self) -> ReadyQueue: ...
     @property
-    def in_pool(self) -> ReadyQueue: ...
+    def pool_queue(self) -> ReadyQueue: ...
     @property
     def inbox(self) -> deque[Any]: ...
     @property
@@ -161,12 +166,17 @@ class Core:
         """Serve ``loop``, the running loop of this thread; every turn runs in a copy of context."""
     def detach(self) -> None:
         """Serve no loop any more; workers end when they find no work."""
-    def is_on_loop(self) -> bool:
+    def on_loop(self) -> bool:
         """Whether the calling thread is the loop's."""
     def count(self, counter: str) -> None:
         """Count one message that ended without a turn."""
-    def call_on_loop(self, call: Callable[[], object]) -> None:
-        """Have ``call()`` called on the loop, after what was handed over before; any thread."""
+    def post_to_loop(self, call: Callable[..., object], *args: Any) -> None:
+        """Have ``call(*args)`` called on the loop, after what was handed over before; any thread.
+
+        The loop is woken once per burst.
+        """
+    def at_end_of_burst(self, call: Callable[[], object]) -> None:
+        """Have ``call()`` called when the loop has done what is ready now. On the loop."""
     def call_on_worker(self, call: Callable[[], object]) -> None:
         """Have ``call()`` called on a worker, before sessions that wait; any thread."""
     def ask(self, actor: Actor, message: Message, timeout: float) -> asyncio.Future[Any]:

@@ -23,7 +23,7 @@ class FakeLedger:
     def __init__(self) -> None:
         self.root: dict[str, Any] = {}
         self.view = self.root
-        self.run_async: list[Callable[[], Any]] = []
+        self.later: list[Callable[[], Any]] = []
         self.log: list[str] = []
         self.owner = 0
         self.before: dict[str, Any] = {}
@@ -54,7 +54,7 @@ class FakeLedger:
         self.root.update(self.before)
 
     def take_async(self) -> list[Callable[[], Any]]:
-        taken, self.run_async = self.run_async, []
+        taken, self.later = self.later, []
         return taken
 
 
@@ -62,13 +62,14 @@ class FakeSession(Actor):
     """A session that remembers what was settled, pushed and dropped."""
 
     def __init__(self, core: Any, name: str = "a") -> None:
-        super().__init__(core, name, FakeLedger())
+        super().__init__(name, FakeLedger(), core)
         self.settled: list[tuple[str, Any, BaseException | None, list[Any] | None]] = []
         self.pushed: list[Turn] = []
         self.lost: list[tuple[str, BaseException]] = []
 
     def settle(self, turn: Turn, error: BaseException | None) -> None:
         self.settled.append((turn.message.event, turn.result, error, turn.outbox))
+        super().settle(turn, error)
 
     def push_partial(self, turn: Turn) -> None:
         self.pushed.append(turn)
@@ -146,7 +147,7 @@ class FakeAlarm:
 @contextlib.asynccontextmanager
 async def scheduling(clock: FakeClock | None = None, **settings: Any) -> AsyncGenerator[Scheduler]:
     """A scheduler that is started, and at the end checked and stopped."""
-    scheduler = Scheduler(Settings(**({"watchdog": 0.0, "workers": 4} | settings)))
+    scheduler = Scheduler(settings=Settings(**({"watchdog": 0.0, "workers": 4} | settings)))
     reports: list[tuple[str, BaseException | None]] = []
     scheduler.on_report = lambda what, error: reports.append((what, error))
     scheduler.start(asyncio.get_running_loop(), clock)

@@ -24,7 +24,7 @@ def note(state: dict[str, Any], payload: Any) -> None:
 
 def idle(**settings: Any) -> tuple[Scheduler, FakeSession]:
     """A scheduler that is not started: messages stay where they are."""
-    scheduler = Scheduler(Settings(**settings))
+    scheduler = Scheduler(settings=Settings(**settings))
     return scheduler, FakeSession(scheduler)
 
 
@@ -99,7 +99,7 @@ def test_closed_mailboxes_drop_what_waits_and_take_nothing() -> None:
     scheduler, session = idle()
     for number in range(3):
         session.post(message(note, number, lane=number + 1))
-    session.close()
+    session.shut()
     assert [type(error) for _, error in session.lost] == [Closed] * 3
     assert scheduler.dropped == 3
     assert not scheduler.pending
@@ -149,7 +149,7 @@ def test_a_million_queued_messages_are_freed_without_recursion() -> None:
     session.clear(Closed("x"))
     for _ in range(200_000):
         session.post(message((), event="x"))
-    session.close()
+    session.shut()
     del session
     gc.collect()
     assert reference() is None
@@ -162,7 +162,7 @@ def test_a_session_that_is_dropped_frees_its_messages() -> None:
     scheduler = Core()
     payload = Payload()
     alive = weakref.ref(payload)
-    session = Actor(scheduler, "a", None)
+    session = Actor("a", None, scheduler)
     session.post(Message("x", payload))
     del payload, session, scheduler
     gc.collect()

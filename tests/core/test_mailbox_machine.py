@@ -24,7 +24,7 @@ class MailboxMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model = Mailbox(12, 100)
-        self.core = Scheduler(Settings(mailbox_messages=12, mailbox_bytes=100))
+        self.core = Scheduler(settings=Settings(mailbox_messages=12, mailbox_bytes=100))
         self.session = FakeSession(self.core)
         self.messages: list[Message] = []
         self.sent = 0
@@ -59,7 +59,7 @@ class MailboxMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.sent > 20)
     @rule()
     def close(self) -> None:
-        self.session.close()
+        self.session.shut()
         self.model.closed = True
         for lane in self.model.lanes:
             lane.clear()
