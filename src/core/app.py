@@ -21,7 +21,6 @@ import secrets
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextvars import Context
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType, ModuleType, TracebackType
 from typing import Any, Self
@@ -130,9 +129,8 @@ class App:
         self.close_hooks: list[Handler] = []
         self._groups: dict[str, dict[str, Session]] = {}
         self.counters = {"sessions_opened": 0, "sessions_closed": 0}
-        self.scheduler = Scheduler(self.settings, self)
+        self.scheduler = Scheduler(self)
         self.reception = Reception(self)
-        self.scheduler.flush = self.reception.flush
         self.scheduler.on_report = self._report
         self.scheduler.on_blocked = self._blocked
         self._template: Template | None = None
@@ -526,10 +524,10 @@ class App:
         """Call ``callback(*args)`` on the loop: at once when the caller is there, else soon."""
         if self.loop is None:
             raise Closed("the app does not run: `async with app:` or `await app.start()` first")
-        if self.scheduler.is_on_loop():
+        if self.scheduler.on_loop():
             callback(*args)
         else:
-            self.scheduler.call_on_loop(partial(callback, *args))
+            self.scheduler.post_to_loop(callback, *args)
 
     def start_task(
         self, coro: Coroutine[Any, Any, Any], *, context: Context | None = None

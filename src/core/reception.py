@@ -77,10 +77,9 @@ class Reception:
         if connection.mark():
             self._dirty.append(connection)
             if len(self._dirty) == 1:
-                self._app.scheduler.flush_soon()
+                self._app.scheduler.at_end_of_burst(self._flush)
 
-    def flush(self) -> None:
-        """Hand every transport what is ready for it. Called when a burst ends."""
+    def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
         for connection in dirty:
             connection.flush()

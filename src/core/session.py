@@ -126,7 +126,8 @@ class Session(Actions, Actor):
         headers: Mapping[str, str],
         cookies: Mapping[str, str],
     ) -> None:
-        super().__init__(app.scheduler, id, ledger, app)
+        super().__init__(id, ledger, app.scheduler)
+        self.app = app
         self.headers = headers
         self.cookies = cookies
         self.userinfo: dict[str, Any] | None = None
@@ -336,13 +337,8 @@ class Session(Actions, Actor):
         not begun never runs.
         """
         if isinstance(target, Message):
-            return super().cancel(target) is not None
+            return self.cancel_message(target) is not None
         return target.cancel()
-
-    def cancel_event(self, link: ServerLink, id: int) -> bool:
-        """Cancel a client's earlier frame; True when it was queued or running. On the loop."""
-        message = self.find(link, id)
-        return message is not None and self.cancel(message)
 
     # -- how turns end ------------------------------------------------------------------------
 
@@ -362,12 +358,13 @@ class Session(Actions, Actor):
             if ledger.on_due is not None:
                 ledger.on_due = None
                 ledger.due = False
-        if scheduler.is_on_loop():
+        if scheduler.on_loop():
             self._deliver(patch, turn.outbox, answer)
         else:
-            scheduler.call_on_loop(partial(self._deliver, patch, turn.outbox, answer))
+            scheduler.post_to_loop(self._deliver, patch, turn.outbox, answer)
             if not turn.concurrent:
                 ledger.shipped()
+        super().settle(turn, error)  # answers whoever waits for the message
 
     def dropped(self, message: Message, error: BaseException) -> None:
         """An accepted message ends without a turn: whoever sent it is told."""
@@ -383,10 +380,10 @@ class Session(Actions, Actor):
         may encode go with its next assignment.
         """
         ledger, scheduler = self.ledger, self.app.scheduler
-        if not scheduler.is_on_loop():
+        if not scheduler.on_loop():
             patch = self.ship() if self.linked else None
             outbox, turn.outbox = turn.outbox, None
-            scheduler.call_on_loop(partial(self._deliver, patch, outbox))
+            scheduler.post_to_loop(self._deliver, patch, outbox)
             ledger.shipped()
         elif not ledger.shipping:
             foreign = not ledger.owned
@@ -553,7 +550,7 @@ class Session(Actions, Actor):
 
     def _finish(self, code: str, reason: str, retry: str | None = None) -> None:
         self._become("ended")
-        super().close()  # what is in the mailbox is dropped with Closed; timers and jobs end
+        self.shut()  # what is in the mailbox is dropped with Closed; timers and jobs end
         if self._links is not None:
             self._links.close(code, reason, retry)
             self._links = None
@@ -570,7 +567,7 @@ class Session(Actions, Actor):
                 tuple(hooks),
                 lane=Lane.CONTROL,
                 place=hooks[0].place,
-                reply=HookReply(then),
+                reply=HookReply(self.app, then),
                 wrapped=False,
             )
         )
@@ -595,18 +592,19 @@ class Session(Actions, Actor):
 
 
 class HookReply:
-    """Who hears how a life hook ended; on the loop."""
+    """Who hears, on the loop, how a life hook ended."""
 
-    __slots__ = ("_then",)
+    __slots__ = ("_app", "_then")
 
-    def __init__(self, then: Callable[[BaseException | None], None]) -> None:
+    def __init__(self, app: App, then: Callable[[BaseException | None], None]) -> None:
+        self._app = app
         self._then = then
 
     def answer(self, value: Any) -> None:
-        self._then(None)
+        self._app.call_on_loop(self._then, None)
 
     def fail(self, error: BaseException) -> None:
-        self._then(error)
+        self._app.call_on_loop(self._then, error)
 
 
 def check_event_name(event: str) -> None:
