@@ -64,6 +64,7 @@ cdef Frame new_mark():
 cdef int become_snapshot(Frame mark, object encoded, bint binary) except -1:
     mark.payload, mark.buffers = form(encoded, binary)
     mark.kind = SNAPSHOT
+    mark.head = SNAPSHOT_HEAD  # it may have been a patch
     return 0
 
 
@@ -116,10 +117,10 @@ cdef tuple form(object encoded, bint binary):
     return _formed
 
 
-cdef Py_ssize_t size_of(tuple buffers) except -1:
+cdef Py_ssize_t size_of(tuple buffers) noexcept:
     cdef Py_ssize_t size = 0
     for buffer in buffers:
-        size += len(buffer)
+        size += PyBytes_GET_SIZE(<bytes>buffer)
     return size
 
 

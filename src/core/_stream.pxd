@@ -96,6 +96,7 @@ cdef class Stream:
 
     # inside
     cdef void _append(self, Frame frame) noexcept
+    cdef void _append_solid(self, Frame frame) noexcept
     cdef void _unlink_patches(self, bint mark) noexcept
     cdef int _solid(self, Frame frame, object encoded) except -1
     cdef void _drop_first(self) noexcept

@@ -56,7 +56,6 @@ cdef Py_ssize_t NO_LIMIT = 1 << 62
 cdef int MANY_REFUSALS = 32                # errors about frames without id that wait for room
 
 
-
 cdef class Tally:
     """The bytes in the logs of all streams that share it. A subclass says who pays first."""
 
@@ -187,7 +186,7 @@ cdef class Stream:
         return PySet_Discard(self.unanswered, number) or PySet_Discard(self.asides, number)
 
     def _refusal(self, bytes encoded):
-        """Say without a number, if there is somebody to say it to, what a frame without id earned."""
+        """Say without a number what a frame without id earned; nobody may be there to hear it."""
         if self.mode == LIVE:
             if self.refusals is None:
                 self.refusals = []
@@ -202,11 +201,12 @@ cdef class Stream:
             frame.payload = encoded
         else:
             frame.payload, frame.buffers = form(encoded, self.binary)
-        frame.nbytes = PyBytes_GET_SIZE(<bytes>frame.payload) + ROOM
-        if frame.buffers:
-            frame.nbytes += size_of(frame.buffers)
-        self._append(frame)
+        self._append_solid(frame)
         return 0
+
+    cdef void _append_solid(self, Frame frame) noexcept:
+        frame.nbytes = PyBytes_GET_SIZE(<bytes>frame.payload) + size_of(frame.buffers) + ROOM
+        self._append(frame)
 
     def _takes_answer(self, encoded):
         """Beyond the window: whether there is room for one more answer."""
@@ -325,9 +325,7 @@ cdef class Stream:
         frame.seq = self.seq
         frame.sent_at = now
         data = envelope(frame)
-        size = PyBytes_GET_SIZE(data)
-        if frame.buffers:
-            size += size_of(frame.buffers)
+        size = PyBytes_GET_SIZE(data) + size_of(frame.buffers)
         # Into the sent log.
         if size > KEEP_BYTES and frame.kind <= SNAPSHOT:
             self.base = frame.seq
@@ -362,8 +360,7 @@ cdef class Stream:
             out.extend(in_parts(data, buffers, self.parted, self.part_bytes))
         else:
             out.append(packet(data, buffers))
-        if buffers:
-            size += size_of(buffers)
+        size += size_of(buffers)
         self.bytes_out += size
         room[0] -= size
         return 0
@@ -514,7 +511,7 @@ cdef class Stream:
             frame.next = None
             if frame.kind >= EVENT and frame.seq > seq:
                 frame.seq = 0
-                self._append(frame)
+                self._append_solid(frame)
             frame = following
         while unsent is not None:
             following = unsent.next
