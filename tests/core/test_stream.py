@@ -87,8 +87,10 @@ def test_frames_look_exactly_like_the_protocol_says() -> None:
         b'{"type":"app:update","seq":4,"data":[1,2],"label":"other"}',
         b'{"type":"gr:signal","seq":5,"data":{"name":"model:created","data":{"id":1}}}',
         b'{"type":"gr:result","seq":6,"id":1,"data":null}',
-        b'{"type":"gr:error","seq":7,"id":2,'
-        b'"data":{"code":"busy","message":"later","retry_after":0.5}}',
+        (
+            b'{"type":"gr:error","seq":7,"id":2,'
+            b'"data":{"code":"busy","message":"later","retry_after":0.5}}'
+        ),
         b'{"type":"gr:error","seq":8,"id":3,"data":{"code":"not_found","message":"no"}}',
     ]
 
