@@ -45,6 +45,8 @@ from ._frame cimport (
     size_of,
 )
 
+from ._patch cimport Patch
+
 from .packet import dumps, in_batches, in_parts
 
 __all__ = ["Request", "Stream", "Tally"]
@@ -111,21 +113,21 @@ cdef class Stream:
 
     # -- what enters ------------------------------------------------------------------------
 
-    cpdef bint push_patch(self, object patch):
+    cpdef bint push_patch(self, Patch patch):
         """Add a patch, or merge it with its unsent neighbour. False: a snapshot will have it."""
         cdef Frame last = self.tail
         cdef Frame frame
-        cdef object merged
+        cdef Patch merged
         cdef Py_ssize_t nbytes
-        if self.marked or self.mode >= ANSWERS or <long long>patch.position <= self.position:
+        if self.marked or self.mode >= ANSWERS or patch.position <= self.position:
             return False
-        nbytes = <Py_ssize_t>patch.nbytes + ROOM
+        nbytes = patch.nbytes + ROOM
         if last is not None and last.kind == PATCH:
-            merged = patch if last.payload is None else patch.merge(last.payload, patch)
+            merged = patch if last.payload is None else Patch.merge(last.payload, patch)
             if merged is not None:
                 self.merged += 1
-                if merged:
-                    nbytes = <Py_ssize_t>merged.nbytes + ROOM
+                if merged.count:
+                    nbytes = merged.nbytes + ROOM
                 else:  # they cancel out; the frame stays as a place without a payload
                     merged = None
                     nbytes = 0
@@ -296,7 +298,7 @@ cdef class Stream:
     cdef int _hand_over(self, double now, list out, Py_ssize_t* room) except -1:
         """Number the oldest unsent frame and hand it over. 0: it has to wait."""
         cdef Frame frame = self.head
-        cdef object patch
+        cdef Patch patch
         cdef bytes data
         cdef Py_ssize_t size
         if frame.kind == MARK:
@@ -304,10 +306,10 @@ cdef class Stream:
                 return 0
         elif frame.kind == PATCH and frame.payload is not None:
             patch = frame.payload
-            if self.binary and patch.has_buffers:
-                frame.payload, frame.buffers = form(patch, True)
+            if patch.holes is None:
+                frame.payload = patch.text
             else:
-                frame.payload = <bytes?>patch.encode()
+                frame.payload, frame.buffers = form(patch, self.binary)
         # Out of the unsent log.
         self.head = frame.next
         if self.head is None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from greenroom.core._patch import Patch
+
 KEEP = 256 * 1024  # larger patches and snapshots are not kept
 ANSWERS = 64 * 1024  # what is kept after the window
 HEAD = 64  # what an unsent frame counts for beside its payload
@@ -26,7 +28,6 @@ class SimplePatch:
 
     position: int
     ops: dict[str, tuple[Any, ...]]
-    has_buffers: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -45,6 +46,16 @@ class SimplePatch:
             data["-"] = deletes
         return text(data)
 
+    def real(self) -> Patch:
+        """The same as the product's own patch."""
+        sets = {path: op[1] for path, op in self.ops.items() if op[0] == "set"}
+        return Patch.from_ops(
+            sets,
+            [path for path, op in self.ops.items() if op[0] == "delete"],
+            created=[path for path in sets if self.ops[path][-1]],
+            position=self.position,
+        )
+
     @staticmethod
     def merge(first: SimplePatch, second: SimplePatch) -> SimplePatch | None:
         for one in first.ops:
@@ -58,10 +69,10 @@ class SimplePatch:
             created = ops[path][-1] if path in ops else op[-1]
             if path in ops and ops[path][0] == "delete":
                 created = False
-            ops.pop(path, None)
             if op[0] == "delete" and created:
-                continue
-            ops[path] = (*op[:-1], created)
+                del ops[path]
+            else:
+                ops[path] = (*op[:-1], created and op[0] == "set")
         return SimplePatch(second.position, ops)
 
 
