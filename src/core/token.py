@@ -59,8 +59,8 @@ class Tokens:
     def sign(self, session: str, binding: str | None, now: float) -> tuple[str, float]:
         """A token for this session, and when it expires.
 
-        ``binding``: a value that whoever presents the token has to show too, or None. A ``ttl`` of 0
-        is for ever.
+        ``binding``: a value that whoever presents the token has to show too, or None. A ``ttl``
+        of 0 is for ever.
         """
         expires = now + self._ttl if self._ttl else NEVER
         said: dict[str, Any] = {"s": session, "i": now, "e": expires}
