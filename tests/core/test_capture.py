@@ -278,6 +278,12 @@ def test_log_records_reach_the_session_too(caplog: pytest.LogCaptureFixture) -> 
         assert len(caplog.records) == 5  # where they went before, they still go
 
 
+def test_a_record_whose_arguments_do_not_fit() -> None:
+    log = SessionLog()
+    log.logged(logging.LogRecord("lib", logging.INFO, "", 1, "%d left", ("three",), None))
+    assert texts(log) == ["%d left"]
+
+
 def test_a_logger_that_keeps_to_itself_is_not_overheard() -> None:
     with routed():
         session = Session("a")
