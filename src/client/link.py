@@ -341,9 +341,7 @@ class Link:
         self.max_frame_in = int(data.get("max_frame_in") or 0)
         self.inflight = int(data.get("inflight") or 0)
         self._pinged = self._now
-        if isinstance(data.get("token"), str):
-            self.token = data["token"]
-            self._tell("token", self.token, data.get("expires"))
+        self._take_token(data)
 
     def _skip(self) -> None:
         """The server's numbers go on from where it says."""
@@ -474,6 +472,8 @@ class Link:
             self._tell("patch", told)
         elif type_ == "gr:result":
             if (entry := self._kept.get(frame.get("id", 0))) is not None:
+                if entry.type == "gr:refresh":
+                    self._take_token(told)
                 self._settle(entry, "answer", data)
         elif type_ == "gr:error":
             if (entry := self._kept.get(frame.get("id", 0))) is not None:
@@ -517,6 +517,11 @@ class Link:
 
     def _said_ack(self) -> None:
         self._acked, self._unacked_bytes, self._ack_at = self.seq, 0, None
+
+    def _take_token(self, data: Mapping[str, Any]) -> None:
+        if isinstance(data.get("token"), str):
+            self.token = data["token"]
+            self._tell("token", self.token, data.get("expires"))
 
     def _tell(self, kind: str, *args: Any) -> None:
         self._effects.append(Effect(kind, args))
