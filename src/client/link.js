@@ -341,14 +341,20 @@ export class Link {
     if (type === "gr:close") return this._nameOfClose(data);
     if (this.state === "opening") return type === "gr:welcome" ? this._nameOfWelcome(data) : "early";
     if (type === "gr:ping" || type === "gr:pong" || type === "gr:chunk") return type.slice(3);
-    if (type === "gr:nack") return this._canResend(data.ack) ? "nack" : "nack_broken";
+    if (type === "gr:nack") {
+      if (this._canResend(data.ack)) return "nack";
+      this._end = ["resume", null, "bad_frame", "the server asks for frames we do not have"];
+      return "nack_broken";
+    }
     if (!Number.isInteger(seq)) return type === "gr:error" ? "refusal" : "stray";
     if (seq === this.seq + 1) return "next";
     return Number(seq) <= this.seq ? "old" : this._nameOfLag();
   }
 
   _nameOfLag() {
-    return this._askedFrom === this.seq && this._hellos >= STALLS ? "stuck" : "behind";
+    if (this._askedFrom !== this.seq || this._hellos < STALLS) return "behind";
+    this._end = ["resume", null, "", "frames are missing, and asking again brought none"];
+    return "stuck";
   }
 
   /** @param {any} data */

@@ -265,7 +265,10 @@ class Link:
             return str(type_[3:])
         if type_ == "gr:nack":
             ack = data.get("ack")
-            return "nack" if isinstance(ack, int) and self._can_resend(ack) else "nack_broken"
+            if isinstance(ack, int) and self._can_resend(ack):
+                return "nack"
+            self._end = ("resume", None, "bad_frame", "the server asks for frames we do not have")
+            return "nack_broken"
         seq = frame.get("seq")
         if not isinstance(seq, int):
             return "refusal" if type_ == "gr:error" else "stray"
@@ -275,7 +278,10 @@ class Link:
 
     def _name_of_lag(self) -> str:
         seq, hellos = self._asked_from
-        return "stuck" if seq == self.seq and hellos >= STALLS else "behind"
+        if seq != self.seq or hellos < STALLS:
+            return "behind"
+        self._end = ("resume", None, "", "frames are missing, and asking again brought none")
+        return "stuck"
 
     def _name_of_close(self, data: Mapping[str, Any]) -> str:
         how = data.get("retry")
