@@ -322,9 +322,7 @@ def test_a_middleware_that_swallows_commits_what_it_assigns_after(
 
 
 @PLACES
-def test_a_middleware_that_raises_before_its_yield_skips_the_handler(
-    arun: Any, place: int
-) -> None:
+def test_a_middleware_that_raises_before_its_yield_skips_the_handler(arun: Any, place: int) -> None:
     async def main() -> None:
         log: list[str] = []
 
