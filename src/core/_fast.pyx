@@ -907,8 +907,7 @@ cdef class Core:
                 if turn.variables is None:
                     turn.variables = PyContext_Copy(self.base)
                 coro = self.finish_subscribers(turn, value)
-                if on_loop:
-                    return self.step(turn, coro)
+                # Not stepped here: this may be the end of a task, and tasks do not nest.
                 self.suspended[turn] = None
                 self.post_to_loop(partial(self.resume, turn, coro))
                 return AWAY
