@@ -1,7 +1,7 @@
 # The plan of _fast.pyx: mailboxes, the queues of ready sessions, and the loop that runs turns.
 #
-# Lists are linked through the messages and sessions themselves, by owned pointers: whoever links
-# an object into a list gives it one reference, whoever takes it out gets that reference.
+# Lists are linked through the messages and sessions themselves. Messages hang on owned pointers:
+# whoever links one into a lane gives it a reference, whoever takes it out gets that reference.
 
 from cpython.object cimport PyObject
 
@@ -24,8 +24,9 @@ cdef enum Outcome:           # of one turn on the thread that began it
 
 cdef class ReadyQueue:
     # Sessions with work, by the highest lane they have work in. A session is in it at most once.
-    cdef PyObject *head[LANES]
-    cdef PyObject *tail[LANES]
+    # Visible to the garbage collector: sessions, scheduler and queue form a circle.
+    cdef list head                       # by lane: its first session or None
+    cdef PyObject *tail[LANES]           # borrowed
     cdef unsigned char passed[LANES]     # how often each lane was passed over since it was served
     cdef unsigned char lanes             # bitmap of lanes that are not empty
     cdef Py_ssize_t count
@@ -37,9 +38,8 @@ cdef class ReadyQueue:
 
 cdef class Actor:
     cdef readonly object id
-    cdef readonly object app
     cdef public object ledger
-    cdef readonly Core core
+    cdef Core core                       # the scheduler
     # the mailbox
     cdef PyObject *head[LANES]
     cdef PyObject *tail[LANES]
@@ -48,8 +48,8 @@ cdef class Actor:
     cdef int count                       # messages in all lanes
     cdef Py_ssize_t nbytes               # their sizes
     # its place in the ready queue
-    cdef PyObject *ready_next
-    cdef PyObject *ready_prev
+    cdef Actor ready_next
+    cdef PyObject *ready_prev            # borrowed
     cdef unsigned char where             # Queue
     cdef unsigned char ready_lane
     cdef bint busy                       # somebody runs it: it is in no queue
@@ -89,8 +89,9 @@ cdef class Core:
     cdef public object clock_time        # None: the monotonic clock, else a callable
     cdef unsigned long loop_thread       # 0: not started
     # the loop's side
-    cdef readonly ReadyQueue on_loop
+    cdef readonly ReadyQueue loop_queue
     cdef readonly object inbox           # deque of callables and answered messages
+    cdef list closing                    # callables for the end of this burst
     cdef readonly object drain_callback
     cdef bint armed                      # a drain is on its way
     cdef bint draining                   # a drain runs: it will see what comes
@@ -98,7 +99,7 @@ cdef class Core:
     cdef object enter_task, leave_task
     cdef readonly dict suspended         # turns that are between two steps, held or handed over
     # the pool's side
-    cdef readonly ReadyQueue in_pool
+    cdef readonly ReadyQueue pool_queue
     cdef readonly object parts           # deque of callables for workers; they go first
     cdef readonly list workers
     cdef list idle                       # Workers that sleep, last one first
@@ -113,6 +114,7 @@ cdef class Core:
     cdef public long long accepted, refused, run, failed, cancelled, expired, dropped
     cdef public long long begun          # turns begun, for the growth of the pool
     cdef double now(self)
+    cdef int end_burst(self) except -1
     cdef void arm(self)
     cdef void notify(self, int queue)
     cdef void wake_worker(self)

@@ -42,6 +42,8 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from greenroom.core._turn cimport CURRENT, NEW, OVER, QUEUED, RUNNING, CallPlan, Message, Turn, \
     find_turn
 
+from greenroom.core._state cimport Ledger
+
 from asyncio import CancelledError, Future
 from asyncio.tasks import _enter_task, _leave_task
 from collections import deque
@@ -104,6 +106,29 @@ cdef int LOWEST[16]                  # bitmap of lanes -> its first lane
 LOWEST[:] = [0, 0, 1, 0, 2, 0, 1, 0, 3, 0, 1, 0, 2, 0, 1, 0]
 
 
+cdef inline bint has_async(object ledger) except -1:
+    """Whether the turn's assignments have called async subscribers."""
+    if type(ledger) is Ledger:
+        return (<Ledger> ledger).journal.later is not None
+    return bool(ledger.later)
+
+
+cdef inline int open_turn(object ledger) except -1:
+    if type(ledger) is Ledger:
+        (<Ledger> ledger).open()
+    else:
+        ledger.open()
+    return 0
+
+
+cdef inline int commit_turn(object ledger, bint keep) except -1:
+    if type(ledger) is Ledger:
+        (<Ledger> ledger).commit(keep)
+    else:
+        ledger.commit(keep)
+    return 0
+
+
 cdef inline int choose_lane(unsigned char lanes, unsigned char *passed) noexcept:
     """Which of the lanes in `lanes` (not 0) is served next."""
     cdef int lane, best = -1
@@ -133,55 +158,44 @@ cdef inline void serve_lane(unsigned char lanes, unsigned char *passed, int lane
 cdef class ReadyQueue:
     """Sessions with work, in order, by the highest lane they have work in."""
 
-    def __dealloc__(self):
-        cdef PyObject *item
-        cdef PyObject *following
-        for lane in range(LANES):
-            item = self.head[lane]
-            while item is not NULL:
-                following = (<Actor> item).ready_next
-                (<Actor> item).where = NOWHERE
-                (<Actor> item).ready_next = (<Actor> item).ready_prev = NULL
-                Py_DECREF(<object> item)
-                item = following
+    def __cinit__(self):
+        self.head = [None] * LANES
 
     def __len__(self):
         return self.count
 
     cdef void put(self, Actor actor, int lane):
         # one stretch
-        cdef PyObject *item = <PyObject *> actor
-        Py_INCREF(actor)
         actor.where = self.which
         actor.ready_lane = lane
-        actor.ready_next = NULL
         actor.ready_prev = self.tail[lane]
         if self.tail[lane] is NULL:
-            self.head[lane] = item
+            self.head[lane] = actor
             self.lanes |= 1 << lane
             self.passed[lane] = 0
         else:
-            (<Actor> self.tail[lane]).ready_next = item
-        self.tail[lane] = item
+            (<Actor> self.tail[lane]).ready_next = actor
+        self.tail[lane] = <PyObject *> actor
         self.count += 1
 
     cdef void drop(self, Actor actor):
         # one stretch; the caller holds a reference of its own
         cdef int lane = actor.ready_lane
+        cdef Actor following = actor.ready_next
         if actor.ready_prev is NULL:
-            self.head[lane] = actor.ready_next
+            self.head[lane] = following
         else:
-            (<Actor> actor.ready_prev).ready_next = actor.ready_next
-        if actor.ready_next is NULL:
+            (<Actor> actor.ready_prev).ready_next = following
+        if following is None:
             self.tail[lane] = actor.ready_prev
         else:
-            (<Actor> actor.ready_next).ready_prev = actor.ready_prev
-        if self.head[lane] is NULL:
+            following.ready_prev = actor.ready_prev
+        if self.tail[lane] is NULL:
             self.lanes &= ~(1 << lane)
-        actor.ready_next = actor.ready_prev = NULL
+        actor.ready_next = None
+        actor.ready_prev = NULL
         actor.where = NOWHERE
         self.count -= 1
-        Py_DECREF(actor)
 
     cdef Actor take(self):
         # one stretch
@@ -198,6 +212,7 @@ cdef class ReadyQueue:
 # ---------------------------------------------------------------------------- the mailbox
 
 
+@cython.trashcan(True)
 cdef class Actor:
     """A mailbox, the turn that runs, and the session's place in the ready queue.
 
@@ -205,11 +220,10 @@ cdef class Actor:
     ``dropped(message, error)``.
     """
 
-    def __init__(self, Core core not None, id, ledger, app=None):
-        self.core = core
+    def __init__(self, id, ledger, Core scheduler not None):
         self.id = id
         self.ledger = ledger
-        self.app = app
+        self.core = scheduler
 
     def __dealloc__(self):
         cdef PyObject *item
@@ -287,16 +301,16 @@ cdef class Actor:
         cdef int lane
         if self.lanes == 0:
             if self.where:
-                (self.core.on_loop if self.where == LOOP else self.core.in_pool).drop(self)
+                (self.core.loop_queue if self.where == LOOP else self.core.pool_queue).drop(self)
             return
         lane = LOWEST[self.lanes]
         message = <Message> self.head[choose_lane(self.lanes, self.passed)]
-        queue = self.core.in_pool if message.place == 2 and not message.hold \
-            else self.core.on_loop
+        queue = self.core.pool_queue if message.place == 2 and not message.hold \
+            else self.core.loop_queue
         if self.where:
             if self.where == queue.which and self.ready_lane == lane:
                 return
-            (self.core.on_loop if self.where == LOOP else self.core.in_pool).drop(self)
+            (self.core.loop_queue if self.where == LOOP else self.core.pool_queue).drop(self)
         queue.put(self, lane)
         self.core.notify(queue.which)
 
@@ -358,9 +372,35 @@ cdef class Actor:
 
     def dropped(self, Message message not None, error):
         """An accepted message ends without a turn. Answers its ``reply``; a session adds to it."""
-        self.core.answer(message, None, error, self.core.is_on_loop())
+        self.core.answer(message, None, error, self.core.on_loop())
 
-    def cancel(self, Message message not None):
+    @property
+    def scheduler(self):
+        """The scheduler that runs its turns."""
+        return self.core
+
+    def cancel_event(self, link, id):
+        """Cancel the message of a client's frame; false when it is over or unknown. On the loop."""
+        cdef PyObject *item
+        cdef Message message = None
+        if self.running is not None:
+            message = self.running.message
+            if message.link is link and message.id == id:
+                return self.cancel_message(message) is not None
+        for lane in range(LANES):
+            item = self.head[lane]
+            while item is not NULL:
+                message = <Message> item
+                if message.link is link and message.id == id:
+                    return self.cancel_message(message) is not None
+                item = message.next
+        for job in tuple(self.jobs or ()):
+            message = job.message
+            if message.link is link and message.id == id:
+                return bool(job.cancel())
+        return False
+
+    def cancel_message(self, Message message not None):
         """Cancel a message: "queued", "running" or None when it is over or unknown. On the loop.
 
         Queued: it never runs. Running: an async turn gets CancelledError, a sync one sees
@@ -380,7 +420,7 @@ cdef class Actor:
                 return "running" if job.cancel() else None
         return None
 
-    def close(self):
+    def shut(self):
         """End the mailbox: what is queued is dropped with Closed, and nothing more is accepted.
 
         A turn that runs goes on. Timers and jobs are cancelled.
@@ -409,7 +449,12 @@ cdef class Actor:
         return dropped
 
     def settle(self, Turn turn, error):
-        """Ship what a turn made. Overridden by the session."""
+        """Ship what a turn made, and answer ``turn.message.reply``. Overridden by the session.
+
+        Called on the thread that ran the turn, after commit or rollback, when the session is
+        linked, has an outbox, failed, or has a link or a reply that is no future to answer.
+        """
+        self.core.answer(turn.message, turn.result, error, self.core.on_loop())
 
     def push_partial(self, Turn turn):
         """Ship what a long turn has so far. Overridden by the session."""
@@ -460,12 +505,13 @@ cdef class Core:
     """
 
     def __init__(self):
-        self.on_loop = ReadyQueue()
-        self.on_loop.which = LOOP
-        self.in_pool = ReadyQueue()
-        self.in_pool.which = POOL
+        self.loop_queue = ReadyQueue()
+        self.loop_queue.which = LOOP
+        self.pool_queue = ReadyQueue()
+        self.pool_queue.which = POOL
         self.inbox = deque()
         self.parts = deque()
+        self.closing = []
         self.workers = []
         self.idle = []
         self.suspended = {}
@@ -491,9 +537,9 @@ cdef class Core:
         self.loop_thread = PyThread_get_thread_ident()
         self.stopped = False
         self.armed = False
-        if self.on_loop.count or self.inbox:
+        if self.loop_queue.count or self.inbox:
             self.arm()
-        if self.in_pool.count:
+        if self.pool_queue.count:
             self.wake_worker()
 
     def detach(self):
@@ -504,13 +550,9 @@ cdef class Core:
         self.idle.clear()
         self.loop = None
         self.loop_thread = 0
-        self.drop_cycle()
-
-    def drop_cycle(self):
-        """Forget what would keep a stopped scheduler in a circle with its parts."""
         self.shell = None
 
-    def is_on_loop(self):
+    def on_loop(self):
         """Whether the calling thread is the loop's."""
         return self.loop_thread == PyThread_get_thread_ident()
 
@@ -567,9 +609,17 @@ cdef class Core:
                 self.waking = False
                 self.report("a worker thread could not be started", error)
 
-    def call_on_loop(self, call not None):
-        """Have ``call()`` called on the loop, after what was handed over before; any thread."""
-        self.inbox.append(call)
+    def post_to_loop(self, call not None, *args):
+        """Have ``call(*args)`` called on the loop, after what was handed over before; any thread.
+
+        The loop is woken once per burst.
+        """
+        self.inbox.append(partial(call, *args) if args else call)
+        self.arm()
+
+    def at_end_of_burst(self, call not None):
+        """Have ``call()`` called when the loop has done what is ready now. On the loop."""
+        self.closing.append(call)
         self.arm()
 
     def call_on_worker(self, call not None):
@@ -643,18 +693,31 @@ cdef class Core:
                         except Exception as error:
                             self.report("a call on the loop failed", error)
                 else:
-                    actor = self.on_loop.take()
+                    actor = self.loop_queue.take()
                     if actor is None:
-                        break
+                        if not self.closing:
+                            break
+                        self.end_burst()
+                        continue
                     actor.busy = True
                     self.serve(actor, LOOP, None)
                 rounds += 1
                 if not rounds & 15 and greenroom_monotonic() > end:
+                    self.end_burst()
                     break
         finally:
             self.draining = False
-            if self.on_loop.count or self.inbox:
+            if self.loop_queue.count or self.inbox or self.closing:
                 self.arm()
+
+    cdef int end_burst(self) except -1:
+        calls, self.closing = self.closing, []
+        for call in calls:
+            try:
+                call()
+            except Exception as error:
+                self.report("a call at the end of a burst failed", error)
+        return 0
 
     cdef int serve(self, Actor actor, int queue, Worker worker) except -1:
         """Run turns of one session until it has none, its quantum is used up or a turn stays."""
@@ -694,11 +757,11 @@ cdef class Core:
         cdef object error = None
         cdef object context
         cdef int outcome
-        if message.deadline and self.now() > message.deadline:
-            message.stage = OVER
+        if message.deadline and type(message.reply) is Future and message.reply.done():
+            message.stage = OVER  # whoever asked was cancelled meanwhile
             self.forget(message)
-            self.expired += 1
-            self.drop(actor, message, None)
+            self.cancelled += 1
+            self.drop(actor, message, CancelledError())
             return DONE
         message.stage = RUNNING
         self.begun += 1
@@ -706,7 +769,7 @@ cdef class Core:
         turn.session = actor
         turn.message = message
         turn.ledger = actor.ledger
-        turn.app = actor.app
+        turn.app = self.app
         actor.running = turn
         if message.hold:
             return self.give(turn)
@@ -721,7 +784,7 @@ cdef class Core:
         try:
             handler = message.handlers[0]
             plan = handler.plan
-            turn.ledger.open()
+            open_turn(turn.ledger)
             PyContext_Enter(context)
             try:
                 PyContextVar_Set(CURRENT, <PyObject *> turn)
@@ -772,7 +835,7 @@ cdef class Core:
             worker.turn = None
         if sent == PYGEN_NEXT:  # it wants the loop
             self.suspended[turn] = None
-            self.call_on_loop(partial(self.resume, turn, coro))
+            self.post_to_loop(partial(self.resume, turn, coro))
             return AWAY
         return self.conclude(turn, result, error, False)
 
@@ -840,20 +903,20 @@ cdef class Core:
         cdef Message message = turn.message
         cdef object ledger = turn.ledger
         if not turn.concurrent:
-            if error is None and ledger.run_async:
+            if error is None and has_async(ledger):
                 if turn.variables is None:
                     turn.variables = PyContext_Copy(self.base)
                 coro = self.finish_subscribers(turn, value)
                 if on_loop:
                     return self.step(turn, coro)
                 self.suspended[turn] = None
-                self.call_on_loop(partial(self.resume, turn, coro))
+                self.post_to_loop(partial(self.resume, turn, coro))
                 return AWAY
             try:
                 if error is None or (
                     self.keep_on_error and not isinstance(error, CancelledError)
                 ):
-                    ledger.commit(actor.linked)
+                    commit_turn(ledger, actor.linked)
                 else:
                     ledger.rollback(actor.linked)
                     turn.outbox = None
@@ -878,15 +941,17 @@ cdef class Core:
         turn.task = None
         turn.variables = None
         message.stage = OVER
+        if message.deadline:
+            self.forget(message)
         if actor.linked or error is not None or turn.outbox is not None \
-                or message.link is not None:
+                or message.link is not None \
+                or (message.reply is not None and type(message.reply) is not Future):
             try:
                 actor.settle(turn, error)
             except Exception as broken:
                 self.report(f"session {actor.id!r} could not ship a turn", broken)
-        if message.deadline:
-            self.forget(message)
-        if message.reply is not None:
+                self.answer(message, None, broken, on_loop)
+        elif message.reply is not None:
             self.answer(message, value, error, on_loop)
         if not turn.concurrent:
             actor.running = None
@@ -934,7 +999,7 @@ cdef class Core:
     def drop(self, Actor actor, Message message, error):
         """Tell a session that an accepted message ends without a turn."""
         try:
-            actor.dropped(message, self.expired_error(message) if error is None else error)
+            actor.dropped(message, error)
         except Exception as broken:
             self.report(f"session {actor.id!r} could not drop {message!r}", broken)
         if self.refusing:
@@ -1017,22 +1082,22 @@ cdef class Core:
     def busy_actors(self):
         """Sessions that wait in a queue or whose turn runs."""
         cdef ReadyQueue queue
-        cdef PyObject *item
+        cdef Actor actor
         found = {turn.session for turn in self.suspended}
         found.update([(<Worker> worker).turn.session for worker in self.workers
                       if (<Worker> worker).turn is not None])
-        for queue in (self.on_loop, self.in_pool):
+        for queue in (self.loop_queue, self.pool_queue):
             for lane in range(LANES):
-                item = queue.head[lane]
-                while item is not NULL:
-                    found.add(<object> item)
-                    item = (<Actor> item).ready_next
+                actor = <Actor> queue.head[lane]
+                while actor is not None:
+                    found.add(actor)
+                    actor = actor.ready_next
         return found
 
     @property
     def waiting_in_pool(self):
         """Sessions that wait for a worker."""
-        return self.in_pool.count
+        return self.pool_queue.count
 
     @property
     def idle_workers(self):
@@ -1049,7 +1114,7 @@ cdef class Core:
         while True:
             if self.parts:
                 call = self.parts.popleft()
-                if self.parts or self.in_pool.count:
+                if self.parts or self.pool_queue.count:
                     self.wake_worker()
                 try:
                     call()
@@ -1057,10 +1122,10 @@ cdef class Core:
                     self.report("a call on a worker failed", error)
                 call = None
                 continue
-            actor = self.in_pool.take()
+            actor = self.pool_queue.take()
             if actor is not None:
                 actor.busy = True
-                if self.in_pool.count:
+                if self.pool_queue.count:
                     self.wake_worker()
                 try:
                     self.serve(actor, POOL, worker)

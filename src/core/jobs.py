@@ -43,12 +43,12 @@ class Job:
         self.session = session
         self.message = message
         self.turn = Turn(
-            session, message, ledger=session.ledger, app=session.app,
+            session, message, ledger=session.ledger, app=scheduler.app,
             variables=_copy(scheduler.base), concurrent=True, started=scheduler.time(),
         )  # fmt: skip
         jobs.add(self)
         session.jobs = jobs
-        scheduler.call_on_loop(self._start)
+        scheduler.post_to_loop(self._start)
 
     @property
     def done(self) -> bool:
@@ -61,10 +61,10 @@ class Job:
         if turn.ended:
             return False
         turn.cancelled = True
-        if self._scheduler.is_on_loop():
+        if self._scheduler.on_loop():
             self._interrupt()
         else:
-            self._scheduler.call_on_loop(self._interrupt)
+            self._scheduler.post_to_loop(self._interrupt)
         return True
 
     def _interrupt(self) -> None:

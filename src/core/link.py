@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from ._patch import decode_value
 from ._stream import Request, Stream, Tally
 from .budget import Budget
 from .hello import (
@@ -31,8 +32,8 @@ from .hello import (
     read_hello,
 )
 from .link_table import CUT, EXPIRED, GAPPED, GREETING, NEW, OPEN, TABLE, IllegalEvent
-from .packet import Malformed, NotUtf8, Parts, dumps, is_list, loads, object_in, revive
-from .requests import READERS, Reader, refuse_depth
+from .packet import Malformed, NotUtf8, Parts, dumps, is_list, loads, object_in
+from .requests import READERS, Reader
 from .settings import Settings
 from .types import MAX_DEPTH, Packet
 
@@ -46,7 +47,7 @@ RETRY_AFTER: Final = 1.0  # seconds; what a refused client is told
 BAD_FRAMES: Final = 3  # within the window: the client need not come back
 
 PLAIN: Final = Profile()
-_Look = tuple[tuple[bytes, ...], bool, bool]  # a packet's buffers; may values be special; or deep
+_Look = tuple[tuple[bytes, ...], bool]  # a packet's buffers; may its values be special
 
 
 class ServerLink(Stream):
@@ -296,10 +297,11 @@ class ServerLink(Stream):
         except ValueError:
             self._bad(now, "a frame is JSON")
             return
-        # Whether the values need a closer look: only text like this can hold such values.
-        special = b"$" in data or b"\\u0024" in data
-        deep = data.count(b"{") + data.count(b"[") > MAX_DEPTH
-        self._frame(frame, (buffers, special, deep), now, out)
+        # Only text like this can hold bytes, wrapped objects, or values that are nested too deeply.
+        special = (
+            b"$" in data or b"\\u0024" in data or data.count(b"{") + data.count(b"[") > MAX_DEPTH
+        )
+        self._frame(frame, (buffers, special), now, out)
 
     def _frame(self, frame: dict[str, Any], look: _Look, now: float, out: list[Request]) -> None:
         if type(frame) is not dict:
@@ -387,21 +389,18 @@ class ServerLink(Stream):
             self.error(number, "busy", "too many unanswered frames", RETRY_AFTER)
             return
         data, context = frame.get("data"), frame.get("context")
-        buffers, special, deep = look
+        buffers, special = look
         try:
             if context is not None and type(context) is not dict:
                 raise Malformed("context is an object")
-            if deep:
-                refuse_depth(data, "data")
-                refuse_depth(context, "context")
             if special:
-                held = buffers if self.binary else None
-                data, context = revive(data, held), revive(context, held)
+                held = buffers if self.binary else ()
+                data, context = decode_value(data, held), decode_value(context, held)
             if read is not None:
                 name, data = read(data)
             else:
                 name = "event"
-        except Malformed as error:
+        except ValueError as error:
             self.error(number, "bad_payload", str(error))
             return
         out.append(Request(name, number, kind, data, context))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import ipaddress
 import random
-import secrets
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from .connection import Connection
 from .errors import Busy, Closed
 from .hello import Hello, LinkError, Profile, make_close
-from .token import Tokens
+from .plans import call_injected
+from .token import BadToken, Tokens
 from .types import Transport
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ class Reception:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._tokens = Tokens(
-            app.settings.secret or secrets.token_urlsafe(32), app.settings.token_ttl
-        )
+        self._tokens = Tokens(app.settings.secret)
         self._newcomers: Counter[str] = Counter()  # new sessions by peer, in this minute
         self._minute = -1
         self._dirty: list[Connection] = []
@@ -101,19 +100,15 @@ class Reception:
 
     def make_token(self, session: Session, binding: str | None) -> tuple[str, float]:
         """A token that opens ``session`` for another ``token_ttl``, and when it expires."""
-        return self._tokens.sign(session.id, binding, self._app.clock.time())
+        ttl, now = self._app.settings.token_ttl, time.time()
+        return self._tokens.sign(session.id, now=now, ttl=ttl, binding=binding), now + ttl
 
     async def welcome(self, connection: Connection, hello: Hello) -> None:
         """Answer a hello: find or open the session, attach the link. Raises LinkError."""
         app = self._app
         session: Session | None = None
         if hello.token is not None:
-            claims = self._tokens.verify(hello.token, connection.binding, app.clock.time())
-            session = app.sessions.get(claims.session)
-            if session is None or session.ended:
-                raise LinkError("unauthorized", "this session is gone", retry="fresh")
-            if connection.links is not None and connection.links.session is not session:
-                raise LinkError("unauthorized", "a token of another session", retry="fresh")
+            session = self._find(hello.token, connection)
         userinfo = await self._verify(connection, session)
         if connection.closed:
             return
@@ -127,6 +122,21 @@ class Reception:
         elif userinfo:
             session.userinfo.update(userinfo)
         session.attach(connection, hello)
+
+    def _find(self, token: str, connection: Connection) -> Session:
+        """The session a token opens. Raises LinkError ``unauthorized``."""
+        try:
+            claims = self._tokens.verify(token, now=time.time(), binding=connection.binding)
+        except BadToken as error:
+            self.counters["hellos_refused"] += 1
+            raise LinkError("unauthorized", str(error), retry="fresh") from None
+        session = self._app.sessions.get(claims.session)
+        if session is None or session.ended:
+            self.counters["hellos_refused"] += 1
+            raise LinkError("unauthorized", "this session is gone", retry="fresh")
+        if connection.links is not None and connection.links.session is not session:
+            raise LinkError("unauthorized", "a token of another session", retry="fresh")
+        return session
 
     async def _open(self, connection: Connection, userinfo: dict[str, Any]) -> Session:
         self._admit(connection.peer)
@@ -149,7 +159,7 @@ class Reception:
         userinfo = dict(connection.userinfo or {})
         for verifier in app.verifiers:
             try:
-                verdict = app.handlers.call_injected(
+                verdict = call_injected(
                     verifier,
                     cookies=connection.cookies,
                     headers=connection.headers,

@@ -51,9 +51,9 @@ class LoopClock:
 class Scheduler(Core):
     """Runs the turns of all sessions of one app."""
 
-    def __init__(self, settings: Settings | None = None, app: Any = None) -> None:
+    def __init__(self, app: Any = None, settings: Settings | None = None) -> None:
         super().__init__()
-        self.settings = settings = settings or Settings()
+        self.settings = settings = settings or (Settings() if app is None else app.settings)
         self.app = app
         self.keep_on_error = settings.on_error == "keep"
         self.quantum_turns = settings.quantum_turns or 2**31 - 1
@@ -91,6 +91,8 @@ class Scheduler(Core):
         self.clock = clock or LoopClock(loop)
         self.clock_time = None if own else self.clock.time
         self.refusing = False
+        if self.app is not None:
+            self.middlewares = tuple(self.app.middlewares)
         self.attach(loop, context or copy_context())
         self.shell = self.make_shell()
         settings = self.settings
@@ -162,7 +164,7 @@ class Scheduler(Core):
     def look_for_end(self) -> None:
         """A message ended while draining. Any thread."""
         if not self.pending:
-            self.call_on_loop(self._tell_empty)
+            self.post_to_loop(self._tell_empty)
 
     def _tell_empty(self) -> None:
         if self._empty is not None and not self._empty.done() and not self.pending:
@@ -187,7 +189,7 @@ class Scheduler(Core):
         if by is not None:
             begin_wait(by, session)
         try:
-            if self.is_on_loop():
+            if self.on_loop():
                 future: asyncio.Future[Any] = self.ask(session, message, limit)
                 if by is not None:
                     future.add_done_callback(lambda _, by=by: end_wait(by, session))
@@ -238,7 +240,7 @@ class Scheduler(Core):
 
     def run_on_worker(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Run ``call(*args)`` on a worker thread; a future of the loop. On the loop."""
-        if self.loop is None or not self.is_on_loop():
+        if self.loop is None or not self.on_loop():
             raise WouldBlock("run_on_worker() is for the app's loop: call the function directly")
         future: asyncio.Future[Any] = self.loop.create_future()
 
@@ -246,9 +248,9 @@ class Scheduler(Core):
             try:
                 value = call(*args)
             except BaseException as error:  # noqa: BLE001 - it is the awaiter's to judge
-                self.call_on_loop(lambda error=error: _fail(future, error))
+                self.post_to_loop(lambda error=error: _fail(future, error))
             else:
-                self.call_on_loop(lambda: _succeed(future, value))
+                self.post_to_loop(lambda: _succeed(future, value))
 
         self.call_on_worker(part)
         self.watch()
@@ -303,7 +305,7 @@ class Scheduler(Core):
         except BaseException:
             self.workers.remove(worker)
             raise
-        self.call_on_loop(self.watch)
+        self.post_to_loop(self.watch)
 
     def timed_out_error(self, turn: Turn) -> Timeout:
         """What a turn that exceeded ``turn_timeout`` failed with."""

@@ -60,10 +60,10 @@ class Timer:
         timers: set[Any] = session.timers if session.timers is not None else set()
         timers.add(self)
         session.timers = timers
-        if scheduler.is_on_loop():
+        if scheduler.on_loop():
             self._set()
         else:
-            scheduler.call_on_loop(self._set)
+            scheduler.post_to_loop(self._set)
 
     def cancel(self) -> None:
         """End it. A message that is in the mailbox already stays there."""
@@ -76,10 +76,10 @@ class Timer:
         if session is not None and session.timers is not None:
             session.timers.discard(self)
         if self._alarm is not None:
-            if self._scheduler.is_on_loop():
+            if self._scheduler.on_loop():
                 self._unset()
             else:
-                self._scheduler.call_on_loop(self._unset)
+                self._scheduler.post_to_loop(self._unset)
 
     def _gone(self, _: object) -> None:
         self.cancel()

@@ -262,12 +262,12 @@ async def _run_handlers(runner: Runner, handlers: tuple[Any, ...]) -> Any:
 async def _run_async_subscribers(runner: Runner) -> None:
     ledger = runner.turn.ledger
     rounds = 0
-    while ledger.run_async:
+    while calls := ledger.take_async():
         rounds += 1
         if rounds > ROUNDS:
             raise RecursionError(f"async subscribers made each other run {ROUNDS} times")
         await runner.go_to_loop()
-        for call in ledger.take_async():
+        for call in calls:
             waited: Awaitable[Any] | None = call()
             if waited is not None:
                 await waited
@@ -327,7 +327,7 @@ class HeldTurn:
         turn = self._join()
         if turn is not None:
             return turn.state
-        if self._scheduler.is_on_loop():
+        if self._scheduler.on_loop():
             raise WouldBlock(
                 "`with session.turn()` would block the app's loop: use `async with` there"
             )
@@ -371,7 +371,7 @@ class HeldTurn:
         if turn is not None:
             return turn.state
         scheduler = self._scheduler
-        if not scheduler.is_on_loop() or scheduler.loop is None:
+        if not scheduler.on_loop() or scheduler.loop is None:
             raise WouldBlock("`async with session.turn()` works on the app's loop: use `with` here")
         by = waiter()
         if by is not None:
@@ -405,12 +405,11 @@ class HeldTurn:
             return
         scheduler = self._scheduler
         if error is None:
-            if turn.ledger.run_async:
-                try:
-                    await run_subscribers(scheduler, turn, None)
-                except BaseException as raised:
-                    scheduler.finish(turn, raised)
-                    raise
+            try:
+                await run_subscribers(scheduler, turn, None)
+            except BaseException as raised:
+                scheduler.finish(turn, raised)
+                raise
             scheduler.finish(turn)
         else:
             scheduler.finish(turn, error)
