@@ -172,7 +172,7 @@ def _hear_applause(data, state):
     state["applause"] = data
 
 
-@gr.current_app().on_open
+@gr.on_open
 def _take_a_seat(state):
     """Runs when a session opens, before its page shows anything."""
     state["applause"] = _applause
