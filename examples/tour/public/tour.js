@@ -45,10 +45,11 @@ booking.addEventListener("submit", async (event) => {
   try {
     say("booking-outcome", await gr.call("reserve", { name, email, seats: Number(seats) }));
   } catch (error) {
-    // The message of a refused payload ends in the place that does not fit: "... - at `$.seats`".
-    const [, text, field] = /^(.*?)(?: - at `\$\.(\w+)`)?$/s.exec(error.message);
-    if (error.code === "bad_payload") complain(field, text);
-    say("booking-outcome", `Refused (${error.code}): the handler did not run.`, true);
+    // What does not fit stands at the end: "...: Expected `int` <= 6 - at `$.seats`".
+    const [, text, field] = /: ([^:]*) - at `\$\.(\w+)`$/.exec(error.message) ?? [];
+    complain(field, text);
+    const why = field ? "the handler did not run" : error.message;
+    say("booking-outcome", `Refused (${error.code}): ${why}.`, true);
   }
 });
 
