@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, WebSocketRoute, expect
 from tests.browser.conftest import ROOT, Server, Visit, Watch
 from tests.support.proxy import Proxy
 
@@ -83,21 +83,24 @@ async def test_each_card_shows_the_code_that_runs(visit: Visit, tour: Server) ->
     assert await page.locator("#counter .keyword").count() > 0
 
 
-async def test_the_page_waits_in_good_order_for_its_first_state(visit: Visit, proxy: Proxy) -> None:
-    page = await visit(url_of(proxy))
+async def test_the_page_waits_in_good_order_for_its_first_state(visit: Visit, tour: Server) -> None:
+    page = await visit("about:blank")
+    curtain = ["closed"]
+
+    def connect(socket: WebSocketRoute) -> None:
+        if not curtain:
+            socket.connect_to_server()  # else it is open, and nothing is ever answered
+
+    await page.route_web_socket(re.compile(r"/ws$"), connect)
+    await page.goto(tour.url)
+    await expect(page.locator("#frames-list li")).to_contain_text("gr:hello")
+    await expect(page.locator("#status-text")).to_have_text("connecting")
+    shown = await page.locator("body").inner_text()
+    assert not re.search(r"undefined|null|NaN|\[object|data-gr", shown.partition("Frames")[0])
+    await no_sideways_scrolling(page)
+    curtain.clear()
+    await page.reload()
     await live(page)
-    proxy.stall()
-    await page.evaluate("document.title = 'the same page'")
-    other = await page.context.new_page()
-    proxy.flow()
-    async with other.expect_event("websocket"):
-        await other.goto(url_of(proxy))
-        proxy.stall()
-    shown = await other.locator("body").inner_text()
-    assert not re.search(r"undefined|null|NaN|\[object", shown)
-    await no_sideways_scrolling(other)
-    proxy.flow()
-    await live(other)
 
 
 async def test_the_page_asks_for_each_of_its_files_once(
