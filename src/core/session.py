@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ._fast import Actor, Message, Turn, current_turn
 from ._patch import Patch, Segmented
@@ -39,7 +39,7 @@ from .types import DEFAULT_LABEL, EVENT_NAME, Lane
 if TYPE_CHECKING:
     from .app import App
     from .connection import Connection
-    from .hello import Hello
+    from .hello import Hello, Retry
     from .jobs import Job
     from .link import ServerLink
     from .timers import Timer
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Outgoing", "Session", "check_event_name", "encode_event"]
 
-Encoded = bytes | Segmented
+Encoded: TypeAlias = bytes | Segmented
 
 #: The life of a session; a missing key is an illegal event.
 LIFE: Mapping[tuple[str, str], str] = {
@@ -131,7 +131,7 @@ class Session(Actions, Actor):
         self.app = app
         self.headers = headers
         self.cookies = cookies
-        self.userinfo: dict[str, Any] | None = None
+        self.userinfo: dict[str, Any] = {}
         self._links: Links | None = None  # from its first client on
         self.created = time.time()
         self.last_active = app.clock.time()
@@ -427,30 +427,32 @@ class Session(Actions, Actor):
 
     def answer(self, message: Message, result: Any, error: BaseException | None) -> Answer:
         """What a client is told of how its frame ended."""
-        link, id, settings = message.link, message.id, self.app.settings
+        link, number, settings = message.link, message.id, self.app.settings
         if error is None:
-            if id is None:
+            if number is None:
                 return Answer(link, None, None, None)
             try:
                 encoded = encode_value(result)
             except (Unencodable, ValueError) as problem:
                 self.log.write("error", f"the result of {message.event!r}: {problem}")
-                return Answer(link, id, "handler_error", None, "the result has no form on the wire")
+                return Answer(
+                    link, number, "handler_error", None, "the result has no form on the wire"
+                )
             if len(encoded) <= settings.max_frame_out:
-                return Answer(link, id, None, encoded)
+                return Answer(link, number, None, encoded)
             self.log.write(
                 "error",
                 f"the result of {message.event!r} is {len(encoded)} bytes on the wire, above "
                 f"max_frame_out ({settings.max_frame_out})",
             )
-            return Answer(link, id, "handler_error", None, "the result is too large")
+            return Answer(link, number, "handler_error", None, "the result is too large")
         if isinstance(error, asyncio.CancelledError):
-            return Answer(link, id, "cancelled", None, "cancelled")
+            return Answer(link, number, "cancelled", None, "cancelled")
         if isinstance(error, PUBLIC_ERRORS):
             retry_after = getattr(error, "retry_after", None)
-            return Answer(link, id, error.code, None, str(error), retry_after)
+            return Answer(link, number, error.code, None, str(error), retry_after)
         text = f"{type(error).__name__}: {error}" if settings.debug else "the handler failed"
-        return Answer(link, id, "handler_error", None, text)
+        return Answer(link, number, "handler_error", None, text)
 
     def _report(self, message: Message, error: BaseException) -> None:
         if not isinstance(error, (asyncio.CancelledError, Closed)):
@@ -550,7 +552,7 @@ class Session(Actions, Actor):
         if self.phase != "closed":
             self._finish("bye", reason)
 
-    def _finish(self, code: str, reason: str, retry: str | None = None) -> None:
+    def _finish(self, code: str, reason: str, retry: Retry | None = None) -> None:
         self._become("ended")
         self.shut()  # what is in the mailbox is dropped with Closed; timers and jobs end
         if self._links is not None:
@@ -611,7 +613,7 @@ class HookReply:
 
 def check_event_name(event: str) -> None:
     """Raise ValueError for a name that the application may not emit."""
-    if not isinstance(event, str) or not EVENT_NAME.match(event):
+    if not EVENT_NAME.match(event):
         raise ValueError(f"{event!r} is no event name; names look like 'namespace:name'")
     if event.startswith("gr:"):
         raise ValueError(f"{event!r}: names beginning with 'gr:' belong to the protocol")
