@@ -92,7 +92,7 @@ cdef class Core:
     cdef readonly ReadyQueue loop_queue
     cdef readonly object inbox           # deque of callables and answered messages
     cdef list closing                    # callables for the end of this burst
-    cdef readonly object drain_callback
+    cdef object wake_here, wake_loop     # ask the loop for a drain, from it or another thread
     cdef bint armed                      # a drain is on its way
     cdef bint draining                   # a drain runs: it will see what comes
     cdef public object shell             # the spare task (eager.py), or None
@@ -106,9 +106,10 @@ cdef class Core:
     cdef bint waking                     # a worker was woken and has not begun
     cdef public int max_workers
     cdef readonly bint stopped
-    # asks that wait, by the tick of their deadline
-    cdef readonly dict buckets
-    cdef public long long next_tick      # of the timer that is set; 0: none
+    # asks with a deadline; those that are over stay in the list until it is looked through
+    cdef list asks
+    cdef Py_ssize_t waiting_asks
+    cdef public double next_look         # when the timer that is set looks; 0: none is set
     # what it has counted
     cdef public bint refusing            # drain: only control messages are accepted
     cdef public long long accepted, refused, run, failed, cancelled, expired, dropped
@@ -124,6 +125,6 @@ cdef class Core:
     cdef int step(self, Turn turn, object coro) except -1
     cdef int give(self, Turn turn) except -1
     cdef int carry(self, Turn turn, object coro, bint on_loop, Worker worker) except -1
-    cdef int forget(self, Message message) except -1
+    cdef void forget(self, Message message)
     cdef void answer(self, Message message, object value, object error, bint on_loop)
     cdef void release(self, Actor actor)

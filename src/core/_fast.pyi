@@ -126,7 +126,7 @@ class Core:
     max_workers: int
     clock_time: Callable[[], float] | None
     shell: Any
-    next_tick: int
+    next_look: float
     refusing: bool
     accepted: int
     refused: int
@@ -147,8 +147,6 @@ class Core:
     def parts(self) -> deque[Callable[[], object]]: ...
     @property
     def suspended(self) -> dict[Turn, None]: ...
-    @property
-    def buckets(self) -> dict[int, dict[Message, Actor]]: ...
     @property
     def workers(self) -> list[Worker]: ...
     @property
@@ -183,10 +181,10 @@ class Core:
         """Post a message; a future of the loop with its answer. On the loop.
 
         After ``timeout`` seconds (0: never) the future gets Timeout, and the message is dropped
-        when its turn has not begun. All asks share one timer, which is up to 10 ms late.
+        when its turn has not begun. All asks share one timer, which is a few ms late.
         """
-    def overdue(self) -> tuple[list[tuple[Message, Actor]], int]:
-        """Take out the asks whose deadline has passed, with their sessions; and the next tick."""
+    def overdue(self) -> tuple[list[tuple[Message, Actor]], float]:
+        """The asks whose deadline has passed, with their sessions; and the next deadline or 0."""
     def run_ready(self) -> None:
         """Deliver what came back from workers and run the turns that wait for the loop."""
     def resume(self, turn: Turn, coro: Coroutine[Any, Any, Any]) -> None:

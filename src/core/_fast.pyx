@@ -515,13 +515,12 @@ cdef class Core:
         self.workers = []
         self.idle = []
         self.suspended = {}
-        self.buckets = {}
+        self.asks = []
         self.middlewares = ()
         self.quantum_turns = 16
         self.quantum_time = 0.001
         self.max_messages = 1000
         self.max_workers = 1
-        self.drain_callback = self.run_ready
         self.enter_task = _enter_task
         self.leave_task = _leave_task
 
@@ -534,6 +533,8 @@ cdef class Core:
         """Serve ``loop``, the running loop of this thread; every turn runs in a copy of context."""
         self.loop = loop
         self.base = context
+        self.wake_here = partial(loop.call_soon, self.run_ready, context=context)
+        self.wake_loop = partial(loop.call_soon_threadsafe, self.run_ready, context=context)
         self.loop_thread = PyThread_get_thread_ident()
         self.stopped = False
         self.armed = False
@@ -548,7 +549,7 @@ cdef class Core:
         for worker in self.idle:
             PyThread_release_lock((<Worker> worker).lock)
         self.idle.clear()
-        self.loop = None
+        self.loop = self.wake_here = self.wake_loop = None
         self.loop_thread = 0
         self.shell = None
 
@@ -580,9 +581,9 @@ cdef class Core:
         self.armed = True
         try:
             if self.loop_thread == PyThread_get_thread_ident():
-                self.loop.call_soon(self.drain_callback, context=self.base)
+                self.wake_here()
             else:
-                self.loop.call_soon_threadsafe(self.drain_callback, context=self.base)
+                self.wake_loop()
         except RuntimeError:  # the loop was closed under us: nothing will run there any more
             self.armed = False
 
@@ -633,39 +634,47 @@ cdef class Core:
         """Post a message; a future of the loop with its answer. On the loop.
 
         After ``timeout`` seconds (0: never) the future gets Timeout, and the message is dropped
-        when its turn has not begun. All asks share one timer, which is up to 10 ms late.
+        when its turn has not begun. All asks share one timer, which is a few ms late.
         """
-        cdef long long tick
         future = self.loop.create_future()
         message.reply = future
-        if timeout > 0.0:
-            message.deadline = self.now() + timeout
         actor.post(message)
         if timeout > 0.0 and message.stage < OVER:
-            tick = <long long> (message.deadline * 100.0) + 1
-            bucket = self.buckets.get(tick)
-            if bucket is None:
-                self.buckets[tick] = bucket = {}
-            (<dict> bucket)[message] = actor
-            if self.next_tick == 0 or tick < self.next_tick:
-                self.set_timer(tick)
+            message.deadline = self.now() + timeout
+            message.session = actor
+            self.waiting_asks += 1
+            if len(self.asks) > 2 * self.waiting_asks + 64:
+                self.asks = [item for item in self.asks if (<Message> item).deadline]
+            self.asks.append(message)
+            if self.next_look == 0.0 or message.deadline < self.next_look:
+                self.set_timer(message.deadline)
         return future
 
-    cdef int forget(self, Message message) except -1:
+    cdef void forget(self, Message message):
         """An ask is over: its deadline does not matter any more."""
-        bucket = self.buckets.get(<long long> (message.deadline * 100.0) + 1)
-        if bucket is not None:
-            (<dict> bucket).pop(message, None)
         message.deadline = 0.0
-        return 0
+        message.session = None
+        self.waiting_asks -= 1
 
     def overdue(self):
-        """Take out the asks whose deadline has passed, with their sessions; and the next tick."""
-        cdef long long now = <long long> (self.now() * 100.0)
+        """The asks whose deadline has passed, with their sessions; and the next deadline or 0."""
+        cdef Message message
+        cdef double now = self.now()
+        cdef double following = 0.0
         late = []
-        for tick in [tick for tick in self.buckets if tick <= now]:
-            late.extend(self.buckets.pop(tick).items())
-        return late, min(self.buckets, default=0)
+        rest = []
+        for message in self.asks:
+            if message.deadline == 0.0:
+                continue
+            if message.deadline <= now:
+                late.append((message, message.session))
+                self.forget(message)
+            else:
+                rest.append(message)
+                if following == 0.0 or message.deadline < following:
+                    following = message.deadline
+        self.asks = rest
+        return late, following
 
     # -- the loop's side --------------------------------------------------------------------
 
@@ -735,7 +744,8 @@ cdef class Core:
                     break
                 if turns == 1:
                     start = greenroom_monotonic()
-                elif greenroom_monotonic() - start > self.quantum_time:
+                elif (queue == POOL or not turns & 3) \
+                        and greenroom_monotonic() - start > self.quantum_time:
                     break
             turns += 1
             message = actor.take(lane)
@@ -907,8 +917,7 @@ cdef class Core:
                 if turn.variables is None:
                     turn.variables = PyContext_Copy(self.base)
                 coro = self.finish_subscribers(turn, value)
-                if on_loop:
-                    return self.step(turn, coro)
+                # Not stepped here: this may be the end of a task, and tasks do not nest.
                 self.suspended[turn] = None
                 self.post_to_loop(partial(self.resume, turn, coro))
                 return AWAY
@@ -969,7 +978,7 @@ cdef class Core:
         if reply is None:
             return
         try:
-            if isinstance(reply, Future):
+            if type(reply) is Future or isinstance(reply, Future):
                 if not on_loop:
                     message.value = value
                     message.failure = error

@@ -33,7 +33,8 @@ cdef class Message:
     # the mailbox's; nobody else writes these
     cdef PyObject *next              # the one behind it in its lane; owned by the mailbox
     cdef int stage                   # Stage
-    cdef public double deadline      # when an ask gives up, on the scheduler's clock; 0: never
+    cdef readonly object session     # of an ask with a deadline, until it is over
+    cdef readonly double deadline    # when an ask gives up, on the scheduler's clock; 0: never
     cdef public object value         # the answer on its way from a worker to the loop
     cdef public object failure       # or the exception
 

@@ -42,7 +42,6 @@ class Message:
     concurrent: bool
     hold: bool
     silent: bool
-    deadline: float
     value: Any
     failure: BaseException | None
     def __init__(
@@ -64,6 +63,12 @@ class Message:
         hold: bool = False,
         silent: bool = False,
     ) -> None: ...
+    @property
+    def session(self) -> Any:
+        """Of an ask with a deadline, until it is over."""
+    @property
+    def deadline(self) -> float:
+        """When an ask gives up, on the scheduler's clock; 0: never."""
     @property
     def stage(self) -> int:
         """Where it is in its life: 0 new, 1 queued, 2 running, 3 over."""

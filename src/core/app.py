@@ -35,6 +35,7 @@ from .hello import Profile
 from .handlers import Handler, HandlerTable
 from .link import Budget
 from .log import AppLog
+from .middlewares import Middleware
 from .reception import Reception
 from .scheduler import LoopClock, Scheduler
 from .session import Session, check_event_name, encode_event
@@ -115,6 +116,7 @@ class App:
         self.settings = settings or Settings.from_env()
         self.root = None if root is None else Path(root)
         self.handlers = HandlerTable(self.settings.expose, root=self.root)
+        self.middlewares: tuple[Middleware, ...] = ()
         self.log = AppLog()
         self.events = Bus(self)
         self.views: dict[str, View] = {}
@@ -178,10 +180,8 @@ class App:
 
         def register(fn: Callable[..., Any]) -> Callable[..., Any]:
             self.handlers.claim(fn)
-            self.scheduler.middlewares = (
-                *self.scheduler.middlewares,
-                self.handlers.make_middleware(fn),
-            )
+            self.middlewares = (*self.middlewares, self.handlers.make_middleware(fn))
+            self.scheduler.middlewares = self.middlewares
             return fn
 
         return register

@@ -10,8 +10,8 @@ is made when one is needed.
 The coroutine runs in a ``Context`` of its own (its turn's), entered for every step inside the
 spare's, so that what it sets is seen by it and its children alone.
 
-Threads: the loop's only. The first step is taken by ``Core.step`` in ``_fast.pyx``, or by
-:func:`start` here, which is the same in Python.
+Threads: the loop's only. The first step is taken by ``Core.step`` in ``_fast.pyx``, in a callback of
+the loop, where no other task is current.
 
 Cut in the middle: a cancel that falls between the first step and the opening of the gate cancels
 the gate; the spare then cancels what the coroutine waits for, as a task would have. A coroutine
@@ -24,10 +24,10 @@ from __future__ import annotations
 import asyncio
 import types
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any
 
-__all__ = ["Shell", "start"]
+__all__ = ["Shell"]
 
 Then = Callable[[Any, BaseException | None], None]
 
@@ -49,7 +49,7 @@ class Shell:
         self.task.add_done_callback(self._never_began)
 
     def go_on(
-        self, coro: Coroutine[Any, Any, Any], context: Context, first: Any, then: Then | None
+        self, coro: Coroutine[Any, Any, Any], context: Context, first: Any, then: Then
     ) -> None:
         """Carry ``coro``, which has just yielded ``first``; ``then(value, error)`` at its end."""
         self._coro = coro
@@ -65,13 +65,13 @@ class Shell:
 
     def _never_began(self, task: asyncio.Task[Any]) -> None:
         # Cancelled before the spare itself had taken its first step: another one delivers it.
-        if self._coro is not None and self._context is not None:
+        if self._coro is not None and self._context is not None and self._then is not None:
             other = Shell(task.get_loop())
             other.gate.cancel()
             other.go_on(self._coro, self._context, self._first, self._then)
             self._coro = self._context = self._first = self._then = None
 
-    async def _live(self) -> Any:
+    async def _live(self) -> None:
         interrupted = False
         try:
             await self.gate
@@ -79,21 +79,18 @@ class Shell:
             if self._coro is None:
                 raise
             interrupted = True
-        assert self._coro is not None
-        assert self._context is not None
-        self.task.set_name("greenroom-turn")
-        then = self._then
-        coro, context, first = self._coro, self._context, self._first
+        coro, context, first, then = self._coro, self._context, self._first, self._then
+        assert coro is not None
+        assert context is not None
+        assert then is not None
         self._coro = self._context = self._first = self._then = None
-        if then is None:
-            return await _ride(coro, context, first, interrupted)
+        self.task.set_name("greenroom-turn")
         try:
             value = await _ride(coro, context, first, interrupted)
         except BaseException as error:  # noqa: BLE001 - whoever waits for the end judges it
             then(None, error)
         else:
             then(value, None)
-        return None
 
 
 @types.coroutine
@@ -117,36 +114,3 @@ def _ride(
                 first = run(send, sent)
     except StopIteration as stop:
         return stop.value
-
-
-def start(
-    coro: Coroutine[Any, Any, Any], *, shell: Shell | None = None, context: Context | None = None
-) -> asyncio.Future[Any]:
-    """Run ``coro`` until it suspends, ends or raises; a future or task with its end.
-
-    On the loop, outside of any task (in a callback). ``shell`` is used up only if it suspends.
-    """
-    loop = asyncio.get_running_loop()
-    own = shell is None
-    shell = shell or Shell(loop)
-    context = context or copy_context()
-    done: asyncio.Future[Any] = loop.create_future()
-    asyncio.tasks._enter_task(loop, shell.task)
-    try:
-        first = context.run(coro.send, None)
-    except StopIteration as stop:
-        done.set_result(stop.value)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except asyncio.CancelledError:
-        done.cancel()
-    except BaseException as error:  # noqa: BLE001 - it is the awaiter's to judge
-        done.set_exception(error)
-    else:
-        shell.go_on(coro, context, first, None)
-        return shell.task
-    finally:
-        asyncio.tasks._leave_task(loop, shell.task)
-    if own:
-        shell.close()
-    return done

@@ -196,6 +196,7 @@ class Links:
             return None
         foreign = not ledger.owned
         patch = session.ship(foreign)
+        ledger.shipped()
         if patch is not None:
             self.push_patch(patch)
             self.flush()

@@ -10,9 +10,10 @@ from __future__ import annotations
 import inspect
 import ipaddress
 import random
+import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .connection import Connection
@@ -32,11 +33,13 @@ __all__ = ["Reception"]
 class Reception:
     """The connections of an app, and the questions at its door."""
 
-    __slots__ = ("_app", "_dirty", "_minute", "_newcomers", "_tokens", "connections", "counters")
+    __slots__ = ("_app", "_dirty", "_minute", "_newcomers", "_tokens", "connections", "counters", "wall")
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._tokens = Tokens(app.settings.secret)
+        secret = app.settings.secret or secrets.token_urlsafe(32)
+        self._tokens = Tokens(secret, app.settings.token_ttl)
+        self.wall: Callable[[], float] = time.time  # tokens outlive the process and its clock
         self._newcomers: Counter[str] = Counter()  # new sessions by peer, in this minute
         self._minute = -1
         self._dirty: list[Connection] = []
@@ -100,8 +103,7 @@ class Reception:
 
     def make_token(self, session: Session, binding: str | None) -> tuple[str, float]:
         """A token that opens ``session`` for another ``token_ttl``, and when it expires."""
-        ttl, now = self._app.settings.token_ttl, time.time()
-        return self._tokens.sign(session.id, now=now, ttl=ttl, binding=binding), now + ttl
+        return self._tokens.sign(session.id, binding, self.wall())
 
     async def welcome(self, connection: Connection, hello: Hello) -> None:
         """Answer a hello: find or open the session, attach the link. Raises LinkError."""
@@ -126,10 +128,10 @@ class Reception:
     def _find(self, token: str, connection: Connection) -> Session:
         """The session a token opens. Raises LinkError ``unauthorized``."""
         try:
-            claims = self._tokens.verify(token, now=time.time(), binding=connection.binding)
-        except BadToken as error:
+            claims = self._tokens.verify(token, connection.binding, self.wall())
+        except BadToken:
             self.counters["hellos_refused"] += 1
-            raise LinkError("unauthorized", str(error), retry="fresh") from None
+            raise
         session = self._app.sessions.get(claims.session)
         if session is None or session.ended:
             self.counters["hellos_refused"] += 1

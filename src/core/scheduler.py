@@ -39,6 +39,8 @@ __all__ = ["Scheduler"]
 
 logger = logging.getLogger("greenroom")
 
+LATE = 0.005  # asks that end within so many seconds are looked at together
+
 
 class LoopClock:
     """The loop's own time, for a scheduler that was given no clock."""
@@ -139,7 +141,7 @@ class Scheduler(Core):
             if alarm is not None:
                 alarm.cancel()
         self._sweeping = self._asks_alarm = None
-        self.next_tick = 0
+        self.next_look = 0.0
         shell: Shell | None = self.shell
         threads = [worker.thread for worker in self.workers if worker.turn is None]
         self.detach()
@@ -334,17 +336,17 @@ class Scheduler(Core):
 
     # -- deadlines of asks ------------------------------------------------------------------
 
-    def set_timer(self, tick: int) -> None:
-        """Look at the asks when ``tick`` (hundredths of a second) comes."""
+    def set_timer(self, when: float) -> None:
+        """Look at the asks at ``when``."""
         if self._asks_alarm is not None:
             self._asks_alarm.cancel()
-        self.next_tick = tick
+        self.next_look = when
         assert self.clock is not None
-        self._asks_alarm = self.clock.call_at(tick / 100.0, self._end_asks)
+        self._asks_alarm = self.clock.call_at(when + LATE, self._end_asks)
 
     def _end_asks(self) -> None:
         self._asks_alarm = None
-        self.next_tick = 0
+        self.next_look = 0.0
         late, following = self.overdue()
         for message, session in late:
             future: asyncio.Future[Any] | None = message.reply
@@ -354,7 +356,7 @@ class Scheduler(Core):
                 future.set_exception(
                     Timeout(f"{message.event!r} did not answer in time; it still runs")
                 )
-        if following and not self.next_tick:
+        if following and not self.next_look:
             self.set_timer(following)
 
     # -- the sweep over long turns ----------------------------------------------------------

@@ -107,6 +107,7 @@ class Session(Actions, Actor):
         "_listeners",
         "_log",
         "acknowledged",
+        "app",
         "by_hello",
         "cookies",
         "created",
@@ -362,8 +363,8 @@ class Session(Actions, Actor):
             self._deliver(patch, turn.outbox, answer)
         else:
             scheduler.post_to_loop(self._deliver, patch, turn.outbox, answer)
-            if not turn.concurrent:
-                ledger.shipped()
+        if not turn.concurrent:
+            ledger.shipped()
         super().settle(turn, error)  # answers whoever waits for the message
 
     def dropped(self, message: Message, error: BaseException) -> None:
@@ -389,6 +390,7 @@ class Session(Actions, Actor):
             foreign = not ledger.owned
             patch = self.ship(foreign) if self.linked else None
             self._deliver(patch, turn.outbox)
+            ledger.shipped()
             if foreign and self.linked and ledger.dirty:
                 ledger.on_due = partial(self.push_partial, turn)
                 ledger.due = True

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from greenroom.core.eager import Shell, start
+from greenroom.core.eager import Shell
 from greenroom.core.types import Place
 
 from tests.core.fakes import FakeSession, message, scheduling
@@ -17,22 +17,24 @@ Body = Callable[[dict[str, Any], Any], Coroutine[Any, Any, Any]]
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
 
-async def in_core(body: Body) -> Any:
-    """Run the coroutine as a turn."""
+async def on_spare(body: Body) -> Any:
+    """Run the coroutine as a turn, on the spare task that waits."""
     async with scheduling() as scheduler:
         session = FakeSession(scheduler)
+        await asyncio.sleep(0)
         return await scheduler.ask(session, message(body, place=Place.LOOP), 5.0)
 
 
-async def in_python(body: Body) -> Any:
-    """Run the coroutine by `start`, in a callback."""
-    loop = asyncio.get_running_loop()
-    begun: asyncio.Future[asyncio.Future[Any]] = loop.create_future()
-    loop.call_soon(lambda: begun.set_result(start(body({}, None))))
-    return await (await begun)
+async def on_fresh(body: Body) -> Any:
+    """The same, on a spare task that has not even begun: others suspended in the same burst."""
+    async with scheduling() as scheduler:
+        session = FakeSession(scheduler)
+        scheduler.shell.close()
+        scheduler.shell = None
+        return await scheduler.ask(session, message(body, place=Place.LOOP), 5.0)
 
 
-@pytest.fixture(params=[in_core, in_python], ids=["core", "python"])
+@pytest.fixture(params=[on_spare, on_fresh], ids=["spare", "fresh"])
 def run(request: pytest.FixtureRequest, arun: Any) -> Callable[[Body], Any]:
     return lambda body: arun(lambda: request.param(body))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
 import types
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from hypothesis import strategies as st
 from greenroom.core._fast import Message, Turn
 from greenroom.core.errors import BadHandler, BadPayload
 from greenroom.core.exposure import handler
-from greenroom.core.handlers import Handler, HandlerTable
+from greenroom.core.handlers import CallbackTable, Handler, HandlerTable
+from greenroom.core.state import State
 from greenroom.core.types import Place
 
 
@@ -313,6 +316,29 @@ def test_a_claim_ends_an_ambiguity() -> None:
     assert call(one(table, "add")) == "from two"
 
 
+def test_a_claim_keeps_nothing_alive() -> None:
+    table = HandlerTable()
+
+    def listen() -> None: ...
+
+    died = weakref.ref(listen)
+    table.claim(listen)
+    table.on("app:save", listen).off()
+    table.claim([].append)
+    del listen
+    gc.collect()
+    assert died() is None
+    assert len(table._claimed) == 0
+
+
+def test_a_claim_that_concerns_no_handler_changes_nothing() -> None:
+    table = HandlerTable()
+    table.add_module(module("shop", ADD))
+    before = table.names
+    table.claim(lambda: None)
+    assert table.names is before
+
+
 # -- on() ---------------------------------------------------------------------------------------
 
 
@@ -381,6 +407,31 @@ def test_labels_are_filtered() -> None:
     assert table.resolve("other:event", "main") is None
 
 
+def test_callbacks_are_reported() -> None:
+    table = HandlerTable()
+
+    def save() -> None: ...
+
+    table.on("app:save", save)
+    table.on("*", save, label="log")
+    where = f"{__file__}:{save.__code__.co_firstlineno}"
+    assert table.report() == [
+        "browsers may call 0 functions",
+        f"  on 'app:save'  {where}",
+        f"  on '*' from 'log'  {where}",
+    ]
+
+
+def test_a_session_has_a_table_of_its_own() -> None:
+    table = CallbackTable()
+    assert table.resolve("app:save") == ()
+    subscription = table.on("app:save", lambda: 1)
+    assert table.resolve("app:save") == (subscription.handler,)
+    assert table.subscriptions == (subscription,)
+    subscription.off()
+    assert table.resolve("app:save") == ()
+
+
 def test_off() -> None:
     table = HandlerTable()
     first = table.on("app:save", lambda: 1)
@@ -443,6 +494,20 @@ def test_resolve_agrees_with_a_plain_list(acts: list[Act]) -> None:
 
 
 # -- what else runs in turns --------------------------------------------------------------------
+
+
+def test_subscribers_of_the_state_are_injected() -> None:
+    told: list[Any] = []
+    state = State({"a": 1, "b": 2})
+
+    def changed(context: Any, payload: Any, event_type: Any, state: Any, n: int = 0) -> None:
+        told.append((context["mutation"], payload, event_type, state["b"], n))
+
+    state.subscribe_mutation("a", changed)
+    state["a"] = 5
+    assert told == [("a", {"previous_value": 1, "new_value": 5}, "mutation", 2, 0)]
+    with pytest.raises(BadHandler, match="subscriber"):
+        state.subscribe_mutation("a", lambda old, new: None)
 
 
 def test_hooks_and_reactions() -> None:

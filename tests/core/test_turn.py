@@ -322,9 +322,7 @@ def test_a_middleware_that_swallows_commits_what_it_assigns_after(
 
 
 @PLACES
-def test_a_middleware_that_raises_before_its_yield_skips_the_handler(
-    arun: Any, place: int
-) -> None:
+def test_a_middleware_that_raises_before_its_yield_skips_the_handler(arun: Any, place: int) -> None:
     async def main() -> None:
         log: list[str] = []
 
@@ -516,15 +514,17 @@ def test_a_held_turn_that_is_given_up(arun: Any) -> None:
                 async with scheduler.hold(session):
                     raise AssertionError("not reached")
 
+            outside = contextvars.copy_context()
             async with scheduler.hold(session):
-                waits = asyncio.ensure_future(wait())
+                # In a context of its own: a child of the turn would join it.
+                waits = asyncio.get_running_loop().create_task(wait(), context=outside)
                 await asyncio.sleep(0)
                 waits.cancel()
                 await asyncio.gather(waits, return_exceptions=True)
             assert waits.cancelled()
             waits = asyncio.ensure_future(wait())
             await asyncio.sleep(0)
-            session.closed or scheduler.run_ready()  # the turn is given in this very moment
+            scheduler.run_ready()  # the turn is given in this very moment
             waits.cancel()
             await asyncio.gather(waits, return_exceptions=True)
             await settled(scheduler)
