@@ -121,7 +121,7 @@ def _import_file(name: str, path: Path) -> ModuleType:
     return module
 
 
-# -- module:name ------------------------------------------------------------------------------------
+# -- module:name ----------------------------------------------------------------------------------
 
 
 def _from_spec(module_name: str, attribute: str, settings: Settings) -> Loaded:
@@ -159,7 +159,7 @@ def _from_spec(module_name: str, attribute: str, settings: Settings) -> Loaded:
     return Loaded(value, module_name, public if public.is_dir() else None)
 
 
-# -- the user's code ----------------------------------------------------------------------------------
+# -- the user's code ------------------------------------------------------------------------------
 
 
 def _import(work: Callable[[], Any], what: str) -> Any:
