@@ -1,0 +1,129 @@
+# Plan of the room: the state tree, what was assigned to it, and who may.
+
+from cpython.object cimport PyObject
+from ._patch cimport Buf, Draft, Patch
+
+cdef extern from "Python.h":
+    ctypedef struct PyThreadState:
+        pass
+
+cdef enum:  # Journal.alert
+    DUE = 1  # somebody waits for a partial push
+    WATCHED = 2  # there are subscriptions
+
+
+cdef class Where:
+    cdef readonly tuple keys  # from the root
+    cdef bytes prefix  # opening quote, escaped JSON Pointer, "/"; None: a key has no text
+    cdef int depth  # containers on the way, this one included: 1 for the root
+    cdef bint silent  # private or without text: nothing here or below is encoded
+
+
+cdef class Cell:
+    cdef object value  # the template's own mutable leaf; sessions get deep copies
+
+
+cdef class Shared:
+    cdef readonly object value  # one object for all sessions
+
+
+cdef class Grown:
+    cdef list items  # the list itself
+    cdef Py_ssize_t size  # how long it was
+    cdef bint whole  # it was assigned again as well: send all of it
+
+
+cdef class Tree:
+    cdef Where where
+    cdef list pairs  # (key, leaf or Tree): a copy of a subtree that nobody else changes
+
+
+cdef class Watch:
+    cdef object call  # (payload, context, state) -> None or an awaitable
+    cdef str path  # as the subscriber wrote it
+    cdef bint later  # async: run by the turn, not inside the assignment
+    cdef bint cancelled
+
+
+cdef class Watches:
+    cdef list here  # Watch
+    cdef dict below  # key -> Watches, or None
+
+
+cdef class Handle:
+    cdef list watches  # Watch
+    cdef Journal journal
+
+
+cdef class Journal:
+    cdef PyThreadState* owner  # the thread that may assign; NULL between turns
+    cdef PyThreadState* encoder  # the thread that is calling encoders
+    cdef PyObject* root  # borrowed: the root clears it when it goes
+    cdef int alert  # DUE and WATCHED bits
+    cdef int cascade  # how deep subscribers assign inside subscribers
+    cdef bint alone  # a State on its own: always assignable, never rolled back
+    cdef bint sent  # something was shipped in this turn: see the segments in _state.pyx
+    cdef bint structural  # a nested state was placed, removed or marked since all was shipped
+    cdef bint shipping  # a shipped patch is on its way to the loop
+    cdef bint clients  # somebody has a snapshot
+    cdef bint own_watches  # the tree of subscriptions is not the template's
+    cdef long long position  # patches shipped so far
+    cdef list dirty  # nodes with a log; None when empty
+    cdef list older  # nodes with a prev; None when empty
+    cdef set missing  # paths that clients do not have because they could not be encoded, or None
+    cdef Watches watches
+    cdef object on_due
+    cdef list later  # calls of async subscribers
+    cdef list unencodable  # (path, type name)
+
+
+cdef class State:
+    cdef dict d
+    cdef dict log  # key -> its value at the later of turn start and last ship
+    cdef dict prev  # key -> its value at the earlier one
+    cdef Journal journal  # None in a template
+    cdef Where where
+    cdef PyThreadState* gate  # the thread whose assignments need no further check
+    cdef bint borrowed  # d is the template's: copy it before a change
+    cdef bint detached  # removed from its tree
+
+    cdef object read(self, object key)
+    cdef object bring(self, str key, object value)
+    cdef int own(self) except -1
+    cdef str name(self, object key)
+    cdef int admit(self) except -1
+    cdef int assign(self, object key, object value) except -1
+    cdef int store(self, str key, object new) except -1
+    cdef int remove(self, str key) except -1
+    cdef int grow(self, object key, list items) except -1
+    cdef int told(self, str key, object old, bint had, object new, bint has) except -1
+    cdef dict filled(self)
+
+
+cdef class StateView:
+    cdef State node
+
+
+cdef class Template:
+    cdef readonly State root
+    cdef Watches watches
+
+    cpdef Ledger open(self)
+
+
+cdef class Ledger:
+    cdef Journal journal
+    cdef readonly State root
+    cdef StateView face
+
+    cpdef object open(self)
+    cpdef object adopt(self)
+    cpdef object commit(self, bint keep)
+    cpdef object undo(self)
+    cpdef object rollback(self, bint keep)
+    cpdef object mark(self)
+    cpdef object ship(self, bint foreign=*)
+    cpdef object shipped(self)
+    cpdef object snapshot(self, bint foreign=*)
+    cpdef object forget(self)
+    cpdef list take_async(self)
