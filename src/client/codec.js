@@ -185,6 +185,12 @@ export function parse(packet) {
   return /** @type {Frame} */ (/** @type {unknown} */ (frame));
 }
 
+/** A copy for eyes: tokens are capabilities, and never shown. @param {Frame} frame @returns {Frame} */
+export function withoutToken(frame) {
+  if (!["gr:hello", "gr:welcome", "gr:result"].includes(frame.type)) return frame;
+  return typeof frame.data?.token === "string" ? { ...frame, data: { ...frame.data, token: "…" } } : frame;
+}
+
 /**
  * A packet as a WebSocket message: text, or binary when it has buffers.
  *

@@ -10,27 +10,14 @@
  * @module
  */
 
-import { byteLength, isObject, packetSize, parse } from "./codec.js";
+import { isObject, packetSize, parse, withoutToken } from "./codec.js";
+import { Entry } from "./entry.js";
 import { LinkError, TABLE, retryAfterCut } from "./machine.js";
 
 /** @typedef {import("./codec.js").Packet} Packet */
 /** @typedef {import("./codec.js").Frame} Frame */
 /** @typedef {[how: "resume" | "fresh" | "never", after: number | null, code: string, message: string]} End */
-
-/**
- * Something for the driver to do, `[kind, ...arguments]`:
- *
- * - `token, token | null, expires`: keep it, or drop it
- * - `snapshot, state`; `patch, operations`
- * - `answer, entry, value`; `error, entry, code, message, retryAfter`
- * - `event, type, data, label`; `signal, name, data`; `refusal, code, message`
- * - `gap`: events sent in between are missing, the state is not
- * - `renewed`: a new link took the place of an earlier one
- * - `hang_up, code, reason`: close the transport
- * - `retry, how, after, code, message`: `after` is in seconds, or null
- *
- * @typedef {[kind: string, ...args: any[]]} Effect
- */
+/** @typedef {import("./entry.js").Effect} Effect */
 
 const PROTOCOL = 1;
 const ACK_AFTER = 1;
@@ -44,44 +31,6 @@ const LOST = "the connection was lost before the answer: it may or may not have 
 const OVER = "the client is closed";
 const OFFLINE = "there is no connection, and the queue of what waits for one is full";
 const CANCELLED = "cancelled before it was sent";
-
-/** One frame of ours, from `submit` to its answer. `tag` is the driver's own. */
-export class Entry {
-  /** The number on the wire; 0: never handed to a transport. */
-  id = 0;
-  done = false;
-
-  /**
-   * @param {string} type
-   * @param {string} body what stands behind the id in the frame
-   * @param {Uint8Array[]} buffers
-   * @param {any} tag
-   * @param {string | null} name of the signal, in gr:subscribe
-   */
-  constructor(type, body, buffers, tag, name) {
-    this.type = type;
-    this.body = body;
-    this.buffers = buffers;
-    this.tag = tag;
-    this.name = name;
-    this.size = byteLength(type) + byteLength(body) + buffers.reduce((sum, part) => sum + part.length, 0) + 32;
-  }
-
-  /** Whether it counts towards `inflight`: frames of the protocol do not. */
-  get counts() {
-    return !this.type.startsWith("gr:");
-  }
-
-  /** Whether it may pass others: those the server does at once, to help what is stuck. */
-  get urgent() {
-    return ["gr:cancel", "gr:answer", "gr:refresh"].includes(this.type);
-  }
-
-  /** @returns {Packet} */
-  packet() {
-    return { text: `{"type":${JSON.stringify(this.type)},"id":${this.id}${this.body}}`, buffers: this.buffers };
-  }
-}
 
 export class Link {
   /** @type {import("./machine.js").State} */
@@ -648,10 +597,4 @@ export class Link {
     if (this.state !== "live" || !this.ping) return null;
     return Math.max(this._heard + 1.5 * this.ping, this._pinged + this.ping);
   }
-}
-
-/** A copy for eyes: tokens are capabilities, and never shown. @param {Frame} frame @returns {Frame} */
-function withoutToken(frame) {
-  if (!["gr:hello", "gr:welcome", "gr:result"].includes(frame.type)) return frame;
-  return typeof frame.data?.token === "string" ? { ...frame, data: { ...frame.data, token: "…" } } : frame;
 }
