@@ -522,8 +522,10 @@ cdef class Actor:
 cdef class Worker:
     """One thread of the pool. ``Core.work`` is its life."""
 
-    def __cinit__(self, bint spare=False):
+    def __init__(self, bint spare=False):
         self.spare = spare
+
+    def __cinit__(self):
         self.lock = PyThread_allocate_lock()
         if self.lock is NULL:
             raise MemoryError()
@@ -543,7 +545,7 @@ cdef class Core:
     ``finish_subscribers``, ``make_shell``, ``start_worker``, ``report`` and ``watch``.
     """
 
-    def __init__(self):
+    def __cinit__(self):
         self.loop_queue = ReadyQueue()
         self.loop_queue.which = LOOP
         self.pool_queue = ReadyQueue()
