@@ -26,34 +26,25 @@ from types import MappingProxyType, ModuleType, TracebackType
 from typing import Any, Self
 
 from ._fast import current_turn
+from .budget import Budget
 from .bus import Bus
 from .connection import Connection
 from .current import registering
 from .deadlines import Deadlines
 from .errors import Busy, Closed, NoSession
-from .hello import Profile
 from .handlers import Handler, HandlerTable
-from .link import Budget
+from .hello import Profile
 from .log import AppLog
+from .middlewares import Middleware
 from .reception import Reception
-from .scheduler import Scheduler
+from .scheduler import LoopClock, Scheduler
 from .session import Session, check_event_name, encode_event
 from .settings import Settings
 from .state import State, Template
-from .types import DEFAULT_LABEL, Clock, Timer, Transport
+from .types import DEFAULT_LABEL, Clock, Transport
+from .watchdog import Blockage
 
-__all__ = ["App", "LoopClock"]
-
-
-class LoopClock:
-    """The loop's own time."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.time = loop.time
-        self._loop = loop
-
-    def call_at(self, when: float, callback: Callable[..., object], *args: object) -> Timer:
-        return self._loop.call_at(when, callback, *args)
+__all__ = ["App", "Group", "View"]
 
 
 class View:
@@ -125,13 +116,14 @@ class App:
         self.settings = settings or Settings.from_env()
         self.root = None if root is None else Path(root)
         self.handlers = HandlerTable(self.settings.expose, root=self.root)
-        self.middlewares: tuple[Any, ...] = ()
+        self.middlewares: tuple[Middleware, ...] = ()
         self.log = AppLog()
         self.events = Bus(self)
         self.views: dict[str, View] = {}
         self.phase = "new"
         self.loop: asyncio.AbstractEventLoop | None = None
         self._given_clock = clock
+        self.clock: Clock
         self._sessions: dict[str, Session] = {}
         self.sessions: Mapping[str, Session] = MappingProxyType(self._sessions)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -142,6 +134,8 @@ class App:
         self.counters = {"sessions_opened": 0, "sessions_closed": 0}
         self.scheduler = Scheduler(self)
         self.reception = Reception(self)
+        self.scheduler.on_report = self._report
+        self.scheduler.on_blocked = self._blocked
         self._template: Template | None = None
         self._factory: Callable[..., Any] | None = None
         self.init_state({} if state is None else state)
@@ -188,6 +182,7 @@ class App:
         def register(fn: Callable[..., Any]) -> Callable[..., Any]:
             self.handlers.claim(fn)
             self.middlewares = (*self.middlewares, self.handlers.make_middleware(fn))
+            self.scheduler.middlewares = self.middlewares
             return fn
 
         return register
@@ -265,6 +260,11 @@ class App:
     # -- life ---------------------------------------------------------------------------------
 
     @property
+    def sync_opening(self) -> bool:
+        """Whether a session opens without waiting for anything."""
+        return not self.verifiers and self._factory is None
+
+    @property
     def running(self) -> bool:
         """Whether the app accepts sessions."""
         return self.phase == "running"
@@ -277,9 +277,9 @@ class App:
                 raise RuntimeError("the app already runs on another loop: make one app for each")
             return
         self.loop = loop
-        self.clock: Clock = self._given_clock or LoopClock(loop)
+        self.clock = self._given_clock or LoopClock(loop)
         self.deadlines = Deadlines(self.clock)
-        self.budget = Budget(self.settings.total_log_bytes)
+        self.budget = Budget(self.settings.total_log_bytes, self._overflowed)
         self.scheduler.start(loop, self.clock)
         self.log.start()
         self.phase = "running"
@@ -326,7 +326,7 @@ class App:
         """Run the app on a loop in a thread of its own, for hosts without one."""
         ready: threading.Event = threading.Event()
         failure: list[BaseException] = []
-        over: list[Callable[[], None]] = []
+        over: list[Callable[[], object]] = []
 
         async def main() -> None:
             done = asyncio.Event()
@@ -340,7 +340,7 @@ class App:
         def run() -> None:
             try:
                 asyncio.run(main())
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
                 failure.append(error)
             finally:
                 ready.set()
@@ -453,7 +453,8 @@ class App:
             return session
         turn = current_turn()
         if turn is not None and turn.app is self and turn.session is not None:
-            return turn.session
+            running: Session = turn.session
+            return running
         if len(self._sessions) == 1:
             return next(iter(self._sessions.values()))
         raise NoSession(
@@ -477,8 +478,9 @@ class App:
         """A transport has connected: the connection to feed its packets to. On the loop only.
 
         ``peer`` is the client's address where it is known, ``binding`` what its tokens are bound
-        to (the value of the binding cookie), ``profile`` what a link must know of it. Raises :class:`Busy` at ``max_connections`` and
-        :class:`Closed` when the app does not run; refuse the transport then.
+        to (the value of the binding cookie), ``profile`` what a link must know of its transport.
+        Raises :class:`Busy` at ``max_connections`` and :class:`Closed` when the app does not run;
+        refuse the transport then.
         """
         if self.phase != "running":
             raise Closed("the app does not run")
@@ -511,6 +513,13 @@ class App:
     def members(self, name: str) -> tuple[Session, ...]:
         """The sessions of a group."""
         return tuple(self._groups.get(name, {}).values())
+
+    def _overflowed(self, link: Any) -> None:
+        """A stalled link was closed for the sake of the others: nobody was looking at it."""
+        for connection in self.reception.connections:
+            if connection.link is link:
+                self.reception.touch(connection)
+                return
 
     # -- running things -----------------------------------------------------------------------
 
@@ -553,3 +562,11 @@ class App:
             "events": dict(self.events.counters),
         }
 
+    def _report(self, what: str, error: BaseException | None) -> None:
+        if error is None:
+            self.log.error(what)
+        else:
+            self.log.exception(what, error)
+
+    def _blocked(self, blockage: Blockage) -> None:
+        self.log.warning(str(blockage))

@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from ._fast import current_turn
 from .channels import Channel, Delivered, Overflow, Question, Reaction, SessionReaction, Stream
 from .current import registering
-from .encode import encode
+from .encode import encode_value
 from .errors import BadHandler, Busy, Closed, NotFound, Refused, Timeout, TooLarge
 from .types import EVENT_NAME, Lane
 
 if TYPE_CHECKING:
     from .app import App
     from .link import ServerLink
+    from .links import Links
     from .session import Session
 
 __all__ = ["Bus", "Delivered", "Overflow"]
@@ -38,6 +39,7 @@ REACTION_QUEUE: Final = 1_000  # messages a reaction may have waiting
 ROOM: Final = 1.0  # seconds trigger waits for room in a reaction's queue
 SLICE: Final = 1_000  # sessions posted to before the loop gets a breath
 CLIENT_DATA: Final = 16 * 1024  # bytes a client may send with a trigger
+
 
 class Bus:
     """``app.events``: signals, reactions, streams and queries of one app."""
@@ -197,16 +199,13 @@ class Bus:
             taken = self._offer(stream, data)
             delivered += taken
             refused += not taken
-        taken, left = self._to_links(channel, data)
-        delivered, refused = delivered + taken, refused + left
-        for reaction in channel.per_session:
-            count = 0
-            for session in self._sessions_of(channel, reaction):
-                if self._post(session, name, data, reaction.handlers):
+        delivered += self._to_links(channel, data)
+        for audience in channel.per_session:
+            for count, session in enumerate(self._sessions_of(channel, audience), 1):
+                if self._post(session, name, data, audience.handlers):
                     delivered += 1
                 else:
                     refused += 1
-                count += 1
                 if count % SLICE == 0:
                     await asyncio.sleep(0)
         self._count(delivered, refused)
@@ -230,8 +229,7 @@ class Bus:
             taken = self._offer(stream, data)
             delivered += taken
             refused += not taken
-        taken, left = self._to_links(channel, data)
-        delivered, refused = delivered + taken, refused + left
+        delivered += self._to_links(channel, data)
         self._count(delivered, refused)
         posts = [
             (session, reaction.handlers)
@@ -264,22 +262,22 @@ class Bus:
 
     def _sessions_of(self, channel: Channel, reaction: SessionReaction) -> Iterable[Session]:
         if reaction.subscribed:
-            return tuple(dict.fromkeys(channel.links.values()))
+            return tuple(dict.fromkeys(links.session for links in channel.links.values()))
         return tuple(self._app.sessions.values())
 
-    def _to_links(self, channel: Channel, data: Any) -> tuple[int, int]:
+    def _to_links(self, channel: Channel, data: Any) -> int:
         if not channel.links:
-            return 0, 0
-        encoded = encode(data)
+            return 0
+        encoded = encode_value(data)
         if len(encoded) > self._app.settings.max_frame_out:
             raise TooLarge(
                 f"the data of signal {channel.name!r} is {len(encoded)} bytes on the wire, above "
                 f"max_frame_out ({self._app.settings.max_frame_out})"
             )
-        for link, session in tuple(channel.links.items()):
+        for link, links in tuple(channel.links.items()):
             link.push_signal(channel.name, encoded)
-            session.flush_soon(link)
-        return len(channel.links), 0
+            links.flush_soon(link)
+        return len(channel.links)
 
     def _offer(self, stream: Stream, data: Any) -> bool:
         if stream.closed:
@@ -435,9 +433,9 @@ class Bus:
 
     # -- clients ----------------------------------------------------------------------------
 
-    def subscribe_link(self, name: str, session: Session, link: ServerLink) -> None:
+    def subscribe_link(self, name: str, links: Links, link: ServerLink) -> None:
         """A client subscribes. Raises :class:`NotFound` for internal and unknown names alike."""
-        self._public_channel(name).links[link] = session
+        self._public_channel(name).links[link] = links
 
     def unsubscribe_link(self, name: str, link: ServerLink) -> None:
         """A client unsubscribes; being no subscriber is no error."""
@@ -509,7 +507,7 @@ class Bus:
 
 
 def _check_name(name: str, what: str) -> None:
-    if not isinstance(name, str) or not EVENT_NAME.match(name):
+    if not EVENT_NAME.match(name):
         raise ValueError(f"{name!r} is no {what} name; names look like 'namespace:name'")
     if name.startswith("gr:"):
         raise ValueError(f"{name!r}: names beginning with 'gr:' belong to the protocol")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ._patch import Patch, Segmented
-from .encode import encode
-from .hello import Hello, LinkError, make_close
-from .link import EXPIRED, Request, ServerLink
 from .dispatch import carry_out
+from .encode import encode_value
+from .hello import Hello, LinkError, Retry, make_close
+from .link import Request, ServerLink
+from .link_table import EXPIRED
 
 if TYPE_CHECKING:
     from .actions import Confirmation
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Links"]
 
-Encoded = bytes | Segmented
+Encoded: TypeAlias = bytes | Segmented
 
 
 class Links:
@@ -125,7 +126,7 @@ class Links:
             session.ledger.forget()
         session.left()
 
-    def close(self, code: str, reason: str, retry: str | None = None) -> None:
+    def close(self, code: str, reason: str, retry: Retry | None = None) -> None:
         """The session ends: every client is told, every link is forgotten."""
         for link in tuple(self.by_id.values()):
             connection = self.connections.pop(link, None)
@@ -147,12 +148,12 @@ class Links:
 
     # -- both directions ----------------------------------------------------------------------
 
-    def request(self, link: ServerLink, request: Request) -> None:
-        """A frame that the link has checked: carry it out."""
+    def request(self, link: ServerLink, request: Request, size: int) -> None:
+        """A frame of ``size`` bytes that the link has checked: carry it out."""
         session = self.session
         session.last_active = session.app.clock.time()
         session.acknowledged = True
-        carry_out(self, link, request)
+        carry_out(self, link, request, size)
 
     def push_patch(self, patch: Patch) -> None:
         """Put a patch into every stream."""
@@ -196,6 +197,7 @@ class Links:
             return None
         foreign = not ledger.owned
         patch = session.ship(foreign)
+        ledger.shipped()
         if patch is not None:
             self.push_patch(patch)
             self.flush()
@@ -214,7 +216,7 @@ class Links:
             return
         self._calls += 1
         self._questions[self._calls] = question
-        self.push_event("gr:confirm", encode({"call": self._calls, "message": message}), None)
+        self.push_event("gr:confirm", encode_value({"call": self._calls, "message": message}), None)
         clock = self.session.app.clock
         question.timer = clock.call_at(
             clock.time() + question.timeout, self.confirmed, self._calls, None

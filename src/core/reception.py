@@ -11,14 +11,16 @@ import inspect
 import ipaddress
 import random
 import secrets
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .connection import Connection
 from .errors import Busy, Closed
-from .hello import Hello, LinkError, Profile, make_close
-from .token import Tokens
+from .hello import Hello, LinkError, Profile, Retry, make_close
+from .plans import call_injected
+from .token import BadToken, Tokens
 from .types import Transport
 
 if TYPE_CHECKING:
@@ -31,13 +33,22 @@ __all__ = ["Reception"]
 class Reception:
     """The connections of an app, and the questions at its door."""
 
-    __slots__ = ("_app", "_dirty", "_minute", "_newcomers", "_tokens", "connections", "counters")
+    __slots__ = (
+        "_app",
+        "_dirty",
+        "_minute",
+        "_newcomers",
+        "_tokens",
+        "connections",
+        "counters",
+        "wall",
+    )
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._tokens = Tokens(
-            app.settings.secret or secrets.token_urlsafe(32), app.settings.token_ttl
-        )
+        secret = app.settings.secret or secrets.token_urlsafe(32)
+        self._tokens = Tokens(secret, app.settings.token_ttl)
+        self.wall: Callable[[], float] = time.time  # tokens outlive the process and its clock
         self._newcomers: Counter[str] = Counter()  # new sessions by peer, in this minute
         self._minute = -1
         self._dirty: list[Connection] = []
@@ -88,35 +99,27 @@ class Reception:
     def drain(self, drain: float) -> None:
         """The server goes: tell every client when to come back, spread over ``drain`` seconds."""
         for connection in tuple(self.connections):
-            after = round(random.uniform(0, drain), 3)
+            after = round(random.uniform(0, drain), 3)  # noqa: S311 - it spreads, it hides nothing
             if connection.link is None:
                 connection.end(make_close("draining", "the server is going", after=after))
             else:
-                connection.link.close(
-                    "draining", "the server is going", after=after, retry="fresh"
-                )
+                connection.link.close("draining", "the server is going", after=after, retry="fresh")
                 connection.flush()
 
     # -- hellos -------------------------------------------------------------------------------
 
     def make_token(self, session: Session, binding: str | None) -> tuple[str, float]:
         """A token that opens ``session`` for another ``token_ttl``, and when it expires."""
-        return self._tokens.sign(session.id, binding, self._app.clock.time())
+        return self._tokens.sign(session.id, binding, self.wall())
 
     async def welcome(self, connection: Connection, hello: Hello) -> None:
         """Answer a hello: find or open the session, attach the link. Raises LinkError."""
-        app = self._app
         session: Session | None = None
         if hello.token is not None:
-            claims = self._tokens.verify(hello.token, connection.binding, app.clock.time())
-            session = app.sessions.get(claims.session)
-            if session is None or session.ended:
-                raise LinkError("unauthorized", "this session is gone", retry="fresh")
-            if connection.links is not None and connection.links.session is not session:
-                raise LinkError("unauthorized", "a token of another session", retry="fresh")
+            session = self._find(hello.token, connection)
         userinfo = await self._verify(connection, session)
         if connection.closed:
-            return
+            return  # its transport ended meanwhile
         if session is None:
             session = await self._open(connection, userinfo)
             if connection.closed:
@@ -128,6 +131,21 @@ class Reception:
             session.userinfo.update(userinfo)
         session.attach(connection, hello)
 
+    def _find(self, token: str, connection: Connection) -> Session:
+        """The session a token opens. Raises LinkError ``unauthorized``."""
+        try:
+            claims = self._tokens.verify(token, connection.binding, self.wall())
+        except BadToken:
+            self.counters["hellos_refused"] += 1
+            raise
+        session = self._app.sessions.get(claims.session)
+        if session is None or session.ended:
+            self.counters["hellos_refused"] += 1
+            raise LinkError("unauthorized", "this session is gone", retry="fresh")
+        if connection.links is not None and connection.links.session is not session:
+            raise LinkError("unauthorized", "a token of another session", retry="fresh")
+        return session
+
     async def _open(self, connection: Connection, userinfo: dict[str, Any]) -> Session:
         self._admit(connection.peer)
         try:
@@ -136,7 +154,7 @@ class Reception:
             )
         except (Busy, Closed) as error:
             raise LinkError("busy", str(error), after=5.0) from None
-        except Exception as error:  # noqa: BLE001  a state factory may raise anything
+        except Exception as error:
             self._app.log.exception("a session could not be opened", error)
             raise LinkError(
                 "unauthorized", "the session could not be opened", retry="never"
@@ -149,7 +167,7 @@ class Reception:
         userinfo = dict(connection.userinfo or {})
         for verifier in app.verifiers:
             try:
-                verdict = app.handlers.call_injected(
+                verdict = call_injected(
                     verifier,
                     cookies=connection.cookies,
                     headers=connection.headers,
@@ -157,14 +175,14 @@ class Reception:
                 )
                 if inspect.isawaitable(verdict):
                     verdict = await verdict
-            except Exception as error:  # noqa: BLE001  a verifier that fails says no
+            except Exception as error:
                 app.log.exception("a session verifier failed", error)
                 verdict = False
             if isinstance(verdict, Mapping):
                 userinfo.update(verdict)
             elif verdict is not True:
                 self.counters["hellos_refused"] += 1
-                retry = "never" if session is None else "fresh"
+                retry: Retry = "never" if session is None else "fresh"
                 raise LinkError("unauthorized", "the session verifier said no", retry=retry)
         return userinfo
 
