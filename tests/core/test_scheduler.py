@@ -11,6 +11,8 @@ import weakref
 from typing import Any
 
 import pytest
+from tests.core.fakes import FakeClock, FakeSession, message, scheduling, settled
+
 from greenroom.core._fast import current_turn
 from greenroom.core.errors import Busy, Closed, Timeout
 from greenroom.core.scheduler import Scheduler
@@ -18,8 +20,6 @@ from greenroom.core.settings import Settings
 from greenroom.core.turn import cancelled
 from greenroom.core.types import Lane, Place
 from greenroom.core.watchdog import Blockage
-
-from tests.core.fakes import FakeClock, FakeSession, message, scheduling, settled
 
 W, L, I = Place.WORKER, Place.LOOP, Place.INLINE  # noqa: E741
 
