@@ -463,9 +463,10 @@ def test_a_held_turn_on_the_loop(arun: Any) -> None:
                 await asyncio.sleep(0)
                 async with scheduler.hold(session) as inner:  # joins
                     assert inner is state
-                assert not turn.ended
+                ended = [turn.ended]
                 assert session.ledger.log == ["open"]
-            assert turn.ended
+            ended.append(turn.ended)
+            assert ended == [False, True]
             assert current_turn() is None
             assert await queued == 6
             with pytest.raises(LookupError):
