@@ -972,6 +972,8 @@ cdef class Core:
                 self.post_to_loop(partial(self.resume, turn, coro))
                 return AWAY
             try:
+                if error is not None and has_async(ledger):
+                    ledger.take_async()  # of assignments that are undone: nobody is to hear of them
                 if error is None or (
                     self.keep_on_error and not isinstance(error, CancelledError)
                 ):
