@@ -1974,6 +1974,11 @@ cdef class Ledger:
         return self.journal.shipping or self.journal.encoder != NULL
 
     @property
+    def run_async(self):
+        """Whether async subscribers wait for the end of the handler (``take_async``)."""
+        return bool(self.journal.later)
+
+    @property
     def due(self):
         """Set it to have ``on_due`` called by the next assignment."""
         return (self.journal.alert & DUE) != 0

@@ -1,0 +1,206 @@
+# ruff: noqa: PYI021, A002
+"""The outgoing stream of one link: what was not sent yet, and what was sent and not acknowledged.
+
+Touched on the app's loop only.
+"""
+
+from collections.abc import Callable
+from typing import Any, final
+
+from typing_extensions import disjoint_base
+
+from ._patch import Patch
+from .types import Packet
+
+__all__ = ["Request", "Stream", "Tally"]
+
+@disjoint_base
+class Tally:
+    """The bytes in the logs of all streams that share it. A subclass says who pays first."""
+
+    limit: int
+    def __init__(self, limit: int) -> None: ...
+    @property
+    def total(self) -> int: ...
+    def enforce(self, now: float) -> None:
+        """Called by ``committed`` while ``total`` is above ``limit``."""
+
+@final
+class Request:
+    """Something a client asks for, after the link has accepted it.
+
+    ``kind`` is "event", "query", "subscribe", "unsubscribe", "trigger", "cancel", "answer",
+    "upload", "refresh", "bye" or "hello". With an ``id`` it is owed one ``result`` or ``error``.
+    """
+
+    def __init__(
+        self, kind: str, id: int | None, type: str, data: Any = None, context: Any = None
+    ) -> None: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def id(self) -> int | None: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def data(self) -> Any: ...
+    @property
+    def context(self) -> dict[str, Any] | None: ...
+
+@disjoint_base
+class Stream:
+    """The outgoing half of a link. A link is a subclass and adds the incoming half."""
+
+    ack: int
+    def __init__(
+        self,
+        label: str,
+        binary: bool,
+        snapshot: Callable[[], tuple[Any, int] | None],
+        tally: Tally,
+        *,
+        log_bytes: int,
+        frame_bytes: int,
+        window: float,
+        dead: float,
+    ) -> None: ...
+
+    # -- what enters
+    def push_patch(self, patch: Patch) -> bool:
+        """Add a patch, or merge it with its unsent neighbour. False: a snapshot will have it."""
+
+    def push_event(self, type: str, encoded: Any, label: str | None = None) -> bool:
+        """Add an event. ``label`` is the link's own unless given."""
+
+    def push_signal(self, name: str, encoded: Any) -> bool:
+        """Add a signal that the link has subscribed to."""
+
+    def result(self, id: int, encoded: Any) -> bool:
+        """Answer an accepted id. False: it has been answered, or was never accepted."""
+
+    def error(
+        self, id: int | None, code: str, message: str, retry_after: float | None = None
+    ) -> bool:
+        """Answer an accepted id with an error, or (``id`` None) say it unnumbered, best effort."""
+
+    def committed(self, now: float) -> None:
+        """A commit is in: look at the limits, unless the transport is about to take it all."""
+
+    # -- what leaves
+    def take(self, now: float, room: int) -> list[Packet]:
+        """What the transport may be handed now. ``room``: bytes it may still buffer; below 0: none.
+
+        The frame that uses the room up is still handed over. Frames get their numbers here.
+        """
+
+    @property
+    def waiting(self) -> bool:
+        """Whether take() may have something to hand over."""
+
+    # -- what is kept
+    def acknowledge(self, seq: int) -> bool:
+        """The client has applied all up to ``seq``. False: nobody ever sent it that much."""
+
+    def check(self, now: float) -> None:
+        """Look at the limits now: a deadline has come, or the transport has gone."""
+
+    def overflow(self, now: float) -> None:
+        """Events, signals and answers alone are too much. A link may close instead."""
+
+    def collapse(self) -> None:
+        """Put a mark in the place of all unsent patches."""
+
+    def empty(self) -> None:
+        """Lose everything. The next attach begins with a snapshot."""
+
+    # -- coming and going
+    def resume(self, seq: int) -> bool:
+        """Make the stream follow on what a client has applied. True: it goes on unchanged."""
+
+    def pending(self) -> list[int]:
+        """Accepted ids whose answer is still to come, or is in a frame that will go out."""
+
+    def go_live(self, welcome: bytes, *, batching: bool = False, part_bytes: int = 0) -> None:
+        """A connection is there: hand over the welcome, then the stream."""
+
+    def hold(self) -> None:
+        """Hand nothing over; what was due and has no number is forgotten."""
+
+    def lapse(self) -> None:
+        """The window has passed: lose everything and take nothing but answers from now on."""
+
+    def revive(self) -> None:
+        """A client came back after the window."""
+
+    def shut(self) -> None:
+        """The end: lose everything and take nothing."""
+
+    # -- unnumbered frames, and what the link asks
+    def accept(self, id: int, aside: bool = False) -> None:
+        """``id`` is ``ack + 1``: it is consumed and owed an answer. ``aside``: not in flight."""
+
+    def nack(self) -> None:
+        """A nack is due."""
+
+    def ping(self) -> None:
+        """A ping is due."""
+
+    def pong(self) -> None:
+        """A pong is due."""
+
+    def told(self) -> int:
+        """The number of the last frame handed to this connection."""
+
+    def full_at(self) -> float | None:
+        """When the consumer counts as slow if it takes nothing until then, or None."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def binary(self) -> bool: ...
+    @property
+    def tally(self) -> Tally: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def base(self) -> int: ...
+    @property
+    def broken(self) -> bool: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def blocked(self) -> bool: ...
+    @property
+    def unacknowledged(self) -> bool:
+        """Whether a frame that was sent waits for its acknowledgement."""
+
+    @property
+    def inflight(self) -> int:
+        """How many accepted events have no answer yet."""
+
+    @property
+    def open_ids(self) -> int:
+        """How many accepted ids have no answer yet."""
+
+    @property
+    def patch_bytes(self) -> int: ...
+    @property
+    def solid_bytes(self) -> int: ...
+    @property
+    def unsent_bytes(self) -> int: ...
+    @property
+    def sent_bytes(self) -> int: ...
+    @property
+    def frames_out(self) -> int: ...
+    @property
+    def bytes_out(self) -> int: ...
+    @property
+    def resent(self) -> int: ...
+    @property
+    def merged(self) -> int: ...
+    @property
+    def collapsed(self) -> int: ...
+    @property
+    def emptied(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...

@@ -1,0 +1,597 @@
+"""The server's half of one client's numbered conversation. No I/O, no threads, no clock.
+
+A link is fed frames and the time, and asked what to send::
+
+    requests = link.receive(packet, now)      what the client wants of the session
+    link.push_patch(...), link.result(...)    what the session has for the client
+    packets = link.take(now, room)            what the transport may be handed now
+    link.closing                              how the connection must end, once it must
+    link.tick(now), link.deadline()           what only time can tell
+
+It lives longer than its connections. Everything is called on the app's loop. What may happen when,
+and what is done then, is the table in ``link_table.py``: read that first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from ._patch import decode_value
+from ._stream import Request, Stream, Tally
+from .budget import Budget
+from .hello import (
+    SILENT,
+    Close,
+    Hello,
+    LinkError,
+    Profile,
+    Retry,
+    make_close,
+    make_welcome,
+    read_hello,
+)
+from .link_table import CUT, EXPIRED, GAPPED, GREETING, NEW, OPEN, TABLE, IllegalEvent
+from .packet import Malformed, NotUtf8, Parts, dumps, is_list, loads, object_in
+from .requests import READERS, Reader
+from .settings import Settings
+from .types import MAX_DEPTH, Packet
+
+__all__ = ["Request", "ServerLink"]
+
+FOREVER: Final = float("inf")
+NACK_EVERY: Final = 1.0  # seconds between two nacks of one gap
+NACKS: Final = 3
+REFUSALS: Final = 10  # in a row
+RETRY_AFTER: Final = 1.0  # seconds; what a refused client is told
+BAD_FRAMES: Final = 3  # within the window: the client need not come back
+
+PLAIN: Final = Profile()
+_Look = tuple[tuple[bytes, ...], bool]  # a packet's buffers; may its values be special
+
+
+class ServerLink(Stream):
+    """The server's half of one link. ``push_*``, ``result``, ``error``, ``take`` and ``committed``
+    are the stream's; see ``_stream.pyi``.
+    """
+
+    __slots__ = (
+        "_bad_at",
+        "_buffered",
+        "_crowd",
+        "_debt",
+        "_debt_at",
+        "_heard_at",
+        "_nacked_at",
+        "_nacks",
+        "_parts",
+        "_pinged_at",
+        "_profile",
+        "_rate",
+        "_refused",
+        "accepted",
+        "closing",
+        "detached_at",
+        "frames_in",
+        "id",
+        "ignored",
+        "nacks",
+        "refused",
+        "settings",
+        "state",
+    )
+
+    def __init__(
+        self,
+        link_id: str,
+        label: str,
+        binary: bool,
+        settings: Settings,
+        budget: Tally,
+        snapshot: Callable[[], tuple[Any, int] | None],
+        now: float,
+    ) -> None:
+        super().__init__(
+            label,
+            binary,
+            snapshot,
+            budget,
+            log_bytes=settings.log_bytes,
+            frame_bytes=settings.max_frame_out,
+            window=settings.window,
+            dead=settings.dead,
+        )
+        self.id = link_id
+        self.settings = settings
+        self.state: str = NEW
+        self.closing: Close | None = None
+        self.detached_at = now
+        self.frames_in = self.accepted = self.refused = self.ignored = self.nacks = 0
+        self._profile = PLAIN
+        self._parts: Parts | None = None
+        self._bad_at: tuple[float, ...] = ()
+        self._heard_at = self._pinged_at = now
+        self._buffered = 0
+        self._crowd = settings.inflight or FOREVER  # more unanswered events are refused
+        self._nacks = 0
+        self._nacked_at = 0.0
+        self._refused = 0
+        self._rate = 0.0  # frames a second that are paid back; 0: no limit
+        self._debt = self._debt_at = 0.0  # frames taken in, less what was paid back by then
+        if isinstance(budget, Budget):
+            budget.links.add(self)
+
+    def __repr__(self) -> str:
+        return f"<ServerLink {self.label} {self.state} seq={self.seq} ack={self.ack}>"
+
+    def _fire(self, event: str, *args: Any) -> None:
+        try:
+            action, state = _ACTIONS[event, self.state]
+        except KeyError:
+            raise IllegalEvent(event, self.state) from None
+        action(self, *args)
+        self.state = state
+
+    # -- connections ------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether frames are exchanged: there is a connection that is not being closed."""
+        return self.state in (OPEN, GAPPED, GREETING)
+
+    @property
+    def detached(self) -> bool:
+        """Whether it waits for its client to come back."""
+        return self.state in (CUT, EXPIRED)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether its transport has no room for what there is."""
+        return self.blocked and self.connected
+
+    def attach(
+        self,
+        hello: Hello,
+        now: float,
+        *,
+        session: str,
+        token: str,
+        expires: float,
+        profile: Profile = PLAIN,
+    ) -> None:
+        """A connection said hello and may go on with this link: queue the welcome and the rest.
+
+        An earlier connection is the caller's to close, with ``make_close("replaced")``.
+        """
+        self._fire("attach", hello, now, session, token, expires, profile)
+
+    def _do_welcome(
+        self, hello: Hello, now: float, session: str, token: str, expires: float, profile: Profile
+    ) -> None:
+        self.revive()
+        resumed = self.resume(0 if self.state == NEW else hello.seq)
+        welcome = make_welcome(
+            self.settings,
+            session=session,
+            token=token,
+            expires=expires,
+            link=self.id,
+            resumed=resumed,
+            seq=self.seq,
+            ack=self.ack,
+            pending=self.pending(),
+            binary=self.binary,
+        )
+        self.go_live(welcome, batching=profile.batching, part_bytes=profile.part_bytes)
+        self.closing = None
+        self._profile = profile
+        self._parts = None
+        self._heard_at = self._pinged_at = now
+        self._buffered = self._nacks = self._refused = 0
+        self._rate = self.settings.rate if profile.limited else 0.0
+        self._debt, self._debt_at = 0.0, now
+
+    def detach(self, now: float) -> None:
+        """The connection is gone. The link waits ``window`` seconds for the next."""
+        self._fire("detach", now)
+        if self.state == CUT:
+            self.check(now)
+
+    def _do_part(self, now: float) -> None:
+        self.hold()
+        self.closing = None
+        self._parts = None
+        self.detached_at = now
+
+    def expire(self, now: float) -> None:
+        """The window has passed (``tick`` does this by itself)."""
+        self._fire("window", now)
+
+    def _do_lapse(self, now: float) -> None:
+        self.lapse()
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def close(
+        self,
+        code: str,
+        message: str = "",
+        *,
+        after: float | None = None,
+        retry: Retry | None = None,
+    ) -> None:
+        """End the connection, if there is one. ``bye`` ends the link too."""
+        if code == "bye":
+            self._fire("leave", message)
+        else:
+            self._fire("close", make_close(code, message, after=after, retry=retry))
+
+    def forget(self) -> None:
+        """The session has ended, or another link needs the place."""
+        self._fire("leave", "")
+
+    def overflow(self, now: float) -> None:
+        """What cannot be merged is too much, and the transport takes nothing."""
+        self._fire("full", make_close("slow_consumer", "too much is waiting to be read"))
+
+    def _do_shut(self, close: Close) -> None:
+        self.hold()
+        self._parts = None
+        self.closing = close
+
+    def _do_hang_up(self) -> None:
+        self.hold()
+        self.closing = Close("silent", "the peer is silent", "resume", None, SILENT, None)
+
+    def _do_leave(self, message: str = "") -> None:
+        self.closing = make_close("bye", message)
+        self._do_forget(message)
+
+    def _do_forget(self, message: str = "") -> None:
+        self.shut()
+        self._parts = None
+        if isinstance(self.tally, Budget):
+            self.tally.links.discard(self)
+
+    def _do_lose(self, close: Close) -> None:
+        self.empty()
+
+    def _do_nothing(self, *args: Any) -> None:
+        pass
+
+    def _bad(self, now: float, message: str, code: str = "bad_frame") -> None:
+        """A frame that costs the connection."""
+        if code == "bad_frame":
+            self._fire("bad", self._bad_frame(now, message))
+        else:
+            self._fire("bad", make_close(code, message))
+
+    def _bad_frame(self, now: float, message: str) -> Close:
+        """The close for a bad frame; the third within the window is the last."""
+        if self.connected:
+            window = self.settings.window or FOREVER
+            self._bad_at = (*(at for at in self._bad_at if now - at < window), now)
+        last = len(self._bad_at) >= BAD_FRAMES
+        return make_close("bad_frame", message, retry="never" if last else None)
+
+    # -- frames come in ---------------------------------------------------------------------
+
+    def receive(self, packet: Packet, now: float) -> list[Request]:
+        """Take in one packet. Whatever is wrong with it ends up in ``closing`` or in the stream."""
+        out: list[Request] = []
+        self._heard_at = now
+        data, buffers = packet
+        limit = self.settings.max_frame_in
+        if limit and len(data) + (sum(map(len, buffers)) if buffers else 0) > limit:
+            self._bad(now, f"a frame is at most {limit} bytes", "too_large")
+        else:
+            self._text(data, buffers, now, out)
+        return out
+
+    def _text(
+        self, data: bytes, buffers: tuple[bytes, ...], now: float, out: list[Request]
+    ) -> None:
+        try:
+            frame = loads(data)
+        except NotUtf8 as error:
+            self._bad(now, str(error), "not_utf8")
+            return
+        except ValueError:
+            self._bad(now, "a frame is JSON")
+            return
+        # Only text like this can hold bytes, wrapped objects, or values that are nested too deeply.
+        special = (
+            b"$" in data or b"\\u0024" in data or data.count(b"{") + data.count(b"[") > MAX_DEPTH
+        )
+        self._frame(frame, (buffers, special), now, out)
+
+    def _frame(self, frame: dict[str, Any], look: _Look, now: float, out: list[Request]) -> None:
+        if type(frame) is not dict:
+            return self._bad(now, "a frame is a JSON object")
+        self.frames_in += 1
+        kind = frame.get("type")
+        if type(kind) is not str or not kind:
+            return self._bad(now, "a frame has a type")
+        label = frame.get("label")
+        if label is not None and label != self.label:
+            return self._bad(now, "the frame carries the label of another link")
+        over = False
+        if self._rate and kind != "gr:batch":
+            over = self._over_rate(now)
+        number = frame.get("id")
+        if number is None:
+            if "id" in frame:
+                return self._bad(now, "an id is a positive integer")
+            aside = _ASIDES.get(kind)
+            if aside is not None:
+                return aside(self, frame.get("data"), look, now, out)
+            event = "bare"
+        elif type(number) is not int or number < 1:
+            return self._bad(now, "an id is a positive integer")
+        elif kind in _ASIDES:
+            return self._bad(now, f"{kind} has no id")
+        else:
+            event = "next" if number == self.ack + 1 else self._place(number, now)
+        return self._fire(event, now, number, kind, frame, look, over, out)
+
+    def _place(self, number: int, now: float) -> str:
+        """The event that an id other than the next one is."""
+        if number <= self.ack:
+            return "known"
+        if self.state != GAPPED:
+            return "ahead"
+        if now - self._nacked_at < NACK_EVERY:
+            return "early"
+        return "ahead" if self._nacks < NACKS else "stuck"
+
+    def _over_rate(self, now: float) -> bool:
+        """Pay for one frame. True: there is nothing to pay with; the tenth in a row closes."""
+        debt = max(0.0, self._debt - (now - self._debt_at) * self._rate)
+        self._debt_at = now
+        if debt + 1 <= max(self.settings.burst, 1):
+            self._debt = debt + 1
+            self._refused = 0
+            return False
+        self._debt = debt
+        self.refused += 1
+        self._refused += 1
+        if self._refused >= REFUSALS:
+            self._fire("bad", make_close("rate_limited", "too many frames", after=RETRY_AFTER))
+        return True
+
+    # -- frames with an id, and requests without one
+
+    def _do_accept(self, now: float, number: int, kind: str, *rest: Any) -> None:
+        self.accept(number, kind.startswith("gr:"))
+        self.accepted += 1
+        self._nacks = 0
+        self._do_run(now, number, kind, *rest)
+
+    def _do_run(
+        self,
+        now: float,
+        number: int | None,
+        kind: str,
+        frame: dict[str, Any],
+        look: _Look,
+        over: bool,
+        out: list[Request],
+    ) -> None:
+        if over:
+            self.error(number, "rate_limited", "too many frames", RETRY_AFTER)
+            return
+        read: Reader | None = None
+        if kind.startswith("gr:"):
+            read = READERS.get(kind)
+            if read is None:
+                self.error(number, "not_found", f"no frame {kind} is known here")
+                return
+            if number is None:
+                self.error(None, "bad_frame", f"{kind} needs an id")
+                return
+        elif number is not None and self.inflight > self._crowd:
+            self.error(number, "busy", "too many unanswered frames", RETRY_AFTER)
+            return
+        data, context = frame.get("data"), frame.get("context")
+        buffers, special = look
+        try:
+            if context is not None and type(context) is not dict:
+                raise Malformed("context is an object")
+            if special:
+                held = buffers if self.binary else ()
+                data, context = decode_value(data, held), decode_value(context, held)
+            if read is not None:
+                name, data = read(data)
+            else:
+                name = "event"
+        except ValueError as error:
+            self.error(number, "bad_payload", str(error))
+            return
+        out.append(Request(name, number, kind, data, context))
+
+    def _do_ignore(self, *args: Any) -> None:
+        self.ignored += 1
+
+    def _do_nack(self, now: float, *args: Any) -> None:
+        self.nack()
+        self.nacks += 1
+        self._nacks += 1
+        self._nacked_at = now
+
+    def _do_give_up(self, now: float, *args: Any) -> None:
+        self._do_shut(self._bad_frame(now, f"no progress after {NACKS} nacks"))
+
+    def _do_refuse(self, now: float, *args: Any) -> None:
+        self._do_shut(self._bad_frame(now, "nothing may come between a hello and its welcome"))
+
+    # -- frames about the conversation
+
+    def _on_ack(self, data: Any, look: _Look, now: float, out: list[Request]) -> None:
+        seq = (object_in(data) or {}).get("seq")
+        if type(seq) is not int or seq < 0:
+            self._bad(now, "gr:ack names the last frame applied as seq")
+        elif seq > self.seq and self.state in (OPEN, GAPPED):
+            self._bad(now, "gr:ack names a frame that was never sent")
+        else:
+            self._fire("ack", now, seq)
+
+    def _do_acknowledge(self, now: float, seq: int) -> None:
+        self.acknowledge(seq)
+
+    def _on_ping(self, data: Any, look: _Look, now: float, out: list[Request]) -> None:
+        self._fire("ping", now)
+        self._on_pong(data, look, now, out)
+
+    def _on_pong(self, data: Any, look: _Look, now: float, out: list[Request]) -> None:
+        number = (object_in(data) or {}).get("id", 0)
+        if type(number) is not int or number < 0:
+            self._bad(now, "id is the last id sent, or 0")
+        elif number > self.ack and self.connected:
+            event = self._place(number, now)
+            self._fire(event, now)
+
+    def _do_pong(self, now: float) -> None:
+        self.pong()
+
+    def _on_hello(self, data: Any, look: _Look, now: float, out: list[Request]) -> None:
+        try:
+            hello = read_hello({"data": data})
+        except LinkError as error:
+            if error.code == "bad_frame":
+                self._bad(now, error.message)
+            else:
+                self._fire("bad", error.close)
+        else:
+            self._fire("hello", now, hello, out)
+
+    def _do_greet(self, now: float, hello: Hello, out: list[Request]) -> None:
+        self.hold()
+        out.append(Request("hello", None, "gr:hello", hello))
+
+    def _on_bye(self, data: Any, look: _Look, now: float, out: list[Request]) -> None:
+        self._fire("bye", now, out)
+
+    def _do_depart(self, now: float, out: list[Request]) -> None:
+        self._do_leave("")
+        out.append(Request("bye", None, "gr:bye"))
+
+    def _on_batch(self, data: Any, look: _Look, now: float, out: list[Request]) -> None:
+        if not is_list(data):
+            return self._bad(now, "gr:batch holds a list of frames")
+        for frame in data:
+            kind = (object_in(frame) or {}).get("type")
+            if isinstance(kind, str) and kind in _NEVER_IN_A_BATCH:
+                return self._bad(now, f"{kind} is never in a batch")
+            self._frame(frame, look, now, out)
+        return None
+
+    def _on_chunk(self, data: Any, look: _Look, now: float, out: list[Request]) -> None:
+        if self.state not in (OPEN, GAPPED):
+            return self._fire("bare", now)
+        if self._parts is None:
+            self._parts = Parts(self.settings.max_frame_in)
+        try:
+            whole = self._parts.add(data)
+        except Malformed as error:
+            return self._bad(now, str(error))
+        except OverflowError as error:
+            return self._bad(now, str(error), "too_large")
+        if whole is not None:
+            self._text(whole, look[0], now, out)
+        return None
+
+    # -- time -------------------------------------------------------------------------------
+
+    def tick(self, now: float, buffered: int = 0) -> str | None:
+        """Do what is due. ``buffered`` is the transport's. Returns "expired", "closing" or None.
+
+        Afterwards there may be something to ``take``.
+        """
+        if self.state == CUT:
+            if now >= self.detached_at + (self.settings.window or FOREVER):
+                self._fire("window", now)
+                return "expired"
+            self.check(now)
+        elif self.connected:
+            if buffered < self._buffered:  # it is slow, but alive
+                self._heard_at = now
+            self._buffered = buffered
+            if now >= self._dead_at():
+                self._fire("dead")
+            else:
+                if now >= self._beat_at():
+                    self._fire("beat", now)
+                self.check(now)
+            if self.closing is not None:
+                return "closing"
+        return None
+
+    def deadline(self) -> float | None:
+        """When ``tick`` should be called at the latest, or None: never."""
+        full = self.full_at()
+        due = FOREVER if full is None else full
+        if self.state == CUT:
+            due = min(due, self.detached_at + (self.settings.window or FOREVER))
+        elif self.connected:
+            due = min(due, self._beat_at(), self._dead_at())
+        else:
+            return None
+        return None if due == FOREVER else due
+
+    def _beat_at(self) -> float:
+        """A ping is due when the peer is silent, or owes an acknowledgement, for ``ping``."""
+        if not self.settings.ping:
+            return FOREVER
+        quiet = self._pinged_at if self.unacknowledged else max(self._pinged_at, self._heard_at)
+        return quiet + self.settings.ping
+
+    def _dead_at(self) -> float:
+        settings = self.settings
+        if not (self._profile.mortal and settings.ping and settings.dead):
+            return FOREVER
+        return self._heard_at + settings.ping + settings.dead
+
+    def _do_ping(self, now: float) -> None:
+        self.ping()
+        self._pinged_at = now
+
+    # -- small things -----------------------------------------------------------------------
+
+    def refreshed(self, number: int, token: str, expires: float) -> bool:
+        """Answer a ``gr:refresh``."""
+        return self.result(number, dumps({"token": token, "expires": expires}))
+
+    def stats(self) -> dict[str, int]:
+        """What this link has counted since it was made, and what it holds."""
+        return {name: getattr(self, name) for name in _COUNTERS}
+
+
+_COUNTERS: Final = (
+    "frames_in",
+    "accepted",
+    "refused",
+    "ignored",
+    "nacks",
+    "frames_out",
+    "bytes_out",
+    "resent",
+    "merged",
+    "collapsed",
+    "emptied",
+    "dropped",
+    "sent_bytes",
+    "unsent_bytes",
+    "open_ids",
+)
+
+_NEVER_IN_A_BATCH: Final = frozenset(("gr:batch", "gr:hello", "gr:welcome", "gr:close"))
+
+# Frames about the conversation. They have no id of their own.
+_ASIDES: Final[dict[str, Callable[..., None]]] = {
+    f"gr:{name}": getattr(ServerLink, f"_on_{name}")
+    for name in ("ack", "ping", "pong", "hello", "bye", "batch", "chunk")
+}
+
+_ACTIONS: Final[dict[tuple[str, str], tuple[Callable[..., None], str]]] = {
+    cell: (getattr(ServerLink, f"_do_{action}"), state) for cell, (action, state) in TABLE.items()
+}

@@ -1,0 +1,91 @@
+"""What the client's ``gr:`` frames must say, one reader each.
+
+A reader takes the frame's ``data`` and returns the request's kind and its data in one shape:
+every field present, of the type it is said to have. It raises ``Malformed`` for ``bad_payload``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from .packet import Malformed, object_in
+
+__all__ = ["READERS", "Reader"]
+
+Reader = Callable[[Any], tuple[str, Any]]
+
+
+def _fields(data: Any, *names: str) -> list[Any]:
+    fields = object_in(data)
+    if fields is None:
+        raise Malformed("data is an object")
+    return [fields.get(name) for name in names]
+
+
+def _name(data: Any) -> str:
+    (name,) = _fields(data, "name")
+    if not isinstance(name, str) or not name:
+        raise Malformed("data needs a name")
+    return name
+
+
+def _query(data: Any) -> tuple[str, Any]:
+    name = _name(data)
+    value, timeout = _fields(data, "data", "timeout")
+    if timeout is not None and (type(timeout) not in (int, float) or timeout <= 0):
+        raise Malformed("timeout is in seconds")
+    return "query", {"name": name, "data": value, "timeout": timeout}
+
+
+def _subscribe(data: Any) -> tuple[str, Any]:
+    return "subscribe", {"name": _name(data)}
+
+
+def _unsubscribe(data: Any) -> tuple[str, Any]:
+    return "unsubscribe", {"name": _name(data)}
+
+
+def _trigger(data: Any) -> tuple[str, Any]:
+    name = _name(data)
+    return "trigger", {"name": name, "data": data.get("data")}
+
+
+def _cancel(data: Any) -> tuple[str, Any]:
+    (number,) = _fields(data, "id")
+    if type(number) is not int or number < 1:
+        raise Malformed("data needs the id to cancel")
+    return "cancel", {"id": number}
+
+
+def _answer(data: Any) -> tuple[str, Any]:
+    call, value = _fields(data, "call", "value")
+    if type(call) is not int:
+        raise Malformed("data needs the number of the call it answers")
+    return "answer", {"call": call, "value": value}
+
+
+def _upload(data: Any) -> tuple[str, Any]:
+    name = _name(data)
+    size, mime = _fields(data, "size", "mime")
+    if type(size) is not int or size < 0:
+        raise Malformed("size is in bytes")
+    if mime is not None and not isinstance(mime, str):
+        raise Malformed("mime is a string")
+    return "upload", {"name": name, "size": size, "mime": mime or ""}
+
+
+def _refresh(data: Any) -> tuple[str, Any]:
+    return "refresh", None
+
+
+READERS: Final[dict[str, Reader]] = {
+    "gr:query": _query,
+    "gr:subscribe": _subscribe,
+    "gr:unsubscribe": _unsubscribe,
+    "gr:trigger": _trigger,
+    "gr:cancel": _cancel,
+    "gr:answer": _answer,
+    "gr:upload": _upload,
+    "gr:refresh": _refresh,
+}
