@@ -83,10 +83,10 @@ def _each(part: Any, buffers: tuple[bytes, ...]) -> Any:
 def without_token(frame: dict[str, Any]) -> dict[str, Any]:
     """A copy for eyes: tokens are capabilities, and never shown."""
     data = frame.get("data")
-    tells = frame["type"] in ("gr:hello", "gr:welcome", "gr:result") and is_object(data)
-    if tells and isinstance(data.get("token"), str):
-        return {**frame, "data": {**data, "token": "…"}}
-    return frame
+    if frame["type"] not in ("gr:hello", "gr:welcome", "gr:result") or not is_object(data):
+        return frame
+    shown = isinstance(data.get("token"), str)
+    return {**frame, "data": {**data, "token": "…"}} if shown else frame
 
 
 def pack(packet: Packet) -> str | bytes:

@@ -115,7 +115,7 @@ class Link:
 
     def submit(
         self,
-        type: str,  # noqa: A002 - the word of the wire
+        kind: str,
         data: bytes | None,
         *,
         context: bytes | None = None,
@@ -123,15 +123,15 @@ class Link:
         tag: Any = None,
         name: str | None = None,
     ) -> Entry:
-        """Say ``type`` with ``data`` (JSON text). Its answer comes as an effect with the entry."""
+        """Say ``kind`` with ``data`` (JSON text). Its answer comes as an effect with the entry."""
         body = b"" if data is None else b',"data":' + data
         if context is not None:
             body += b',"context":' + context
-        self._entry = entry = Entry(type, body, buffers, tag, name)
-        if type == "gr:unsubscribe" and name is not None:
+        self._entry = entry = Entry(kind, body, buffers, tag, name)
+        if kind == "gr:unsubscribe" and name is not None:
             self._subscribed.pop(name, None)
         self._step("submit")
-        if type == "gr:subscribe" and name is not None and not entry.done:
+        if kind == "gr:subscribe" and name is not None and not entry.done:
             self._subscribed[name] = None
         return entry
 
