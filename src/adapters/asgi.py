@@ -47,7 +47,7 @@ from .base import (
     refuse_oversize,
 )
 from .guard import Head, host_allowed, is_loopback, origin_allowed
-from .pages import CHUNK, Answer, Debug, Pages, View, plain
+from .pages import CHUNK, Answer, Handlers, Pages, View, plain
 
 __all__ = ["Application", "application", "lifespan"]
 
@@ -72,6 +72,8 @@ class AsgiHost(Host, Protocol):
     def loop(self) -> asyncio.AbstractEventLoop | None: ...
     @property
     def views(self) -> Mapping[str, View]: ...
+    @property
+    def handlers(self) -> Handlers: ...
 
 
 def application(
@@ -79,18 +81,19 @@ def application(
     *,
     public: str | Path | None = None,
     bind: str | None = None,
-    debug: Callable[[], Debug] | None = None,
+    title: str = "Greenroom",
 ) -> Application:
     """An ASGI application that serves ``app``.
 
     ``public`` is the folder served at ``/``; only that folder, no dotfiles, no links out of it.
     ``bind`` is the address the server listens on, where that is known: it decides which Host
-    headers are answered (see ``Settings.hosts``). ``debug`` gives what the generated page shows.
+    headers are answered (see ``Settings.hosts``). ``title`` heads the page that an app without any
+    shows in ``Settings.debug``.
 
     The app is started at the first request, unless it runs already; to have it start and stop with
     the server give :func:`lifespan` to the outer application.
     """
-    return Application(app, None if public is None else Path(public), bind, debug)
+    return Application(app, None if public is None else Path(public), bind, title)
 
 
 def lifespan(app: Host) -> Callable[[Any], AbstractAsyncContextManager[None]]:
@@ -119,10 +122,10 @@ class Application:
         app: AsgiHost,
         public: Path | None,
         bind: str | None,
-        debug: Callable[[], Debug] | None,
+        title: str,
     ) -> None:
         self.app = app
-        self.pages = Pages(public, lambda: app.views, debug)
+        self.pages = Pages(public, app, title)
         self._loopback = None if bind is None else is_loopback(bind)
         self._sockets: set[_Socket] = set()
         self._starting: asyncio.Task[None] | None = None

@@ -20,17 +20,16 @@ import hashlib
 import html
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from mimetypes import MimeTypes
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 from urllib.parse import quote
 
-import orjson
-
+from ..core.settings import Settings
 from .guard import Head, new_binding
 
-__all__ = ["CHUNK", "Answer", "Debug", "Folder", "Pages", "View"]
+__all__ = ["CHUNK", "Answer", "Folder", "Handlers", "Pages", "View"]
 
 CHUNK: Final = 256 * 1024  #: what of a file is in memory at once
 
@@ -82,12 +81,31 @@ class View(Protocol):
     def title(self) -> str | None: ...
 
 
-class Debug(NamedTuple):
-    """What the debug page shows beside state and log."""
+class Known(Protocol):
+    """One function that browsers may call."""
 
-    title: str
-    handlers: list[dict[str, str]]  #: name, place (file:line)
-    left_out: list[str]
+    @property
+    def where(self) -> str: ...
+
+
+class Handlers(Protocol):
+    """What browsers may call, and what not."""
+
+    @property
+    def names(self) -> Mapping[str, Known]: ...
+    @property
+    def left_out(self) -> Sequence[tuple[str, str, str]]: ...
+
+
+class Shown(Protocol):
+    """The part of an app that its pages are made from."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def views(self) -> Mapping[str, View]: ...
+    @property
+    def handlers(self) -> Handlers: ...
 
 
 class Answer(NamedTuple):
@@ -175,30 +193,31 @@ def document(view: View, label: str, base: str) -> str:
     )
 
 
-def debug_document(debug: Debug) -> str:
-    def text(value: str) -> str:
-        return html.escape(value)
-
+def debug_document(title: str, handlers: Handlers) -> str:
+    text = html.escape
     rows = "".join(
-        f'<tr><th scope="row"><code>{text(h["name"])}</code></th>'
-        f"<td><code>{text(h['place'])}</code></td><td>"
-        f'<form data-handler="{text(h["name"])}"><input name="payload" '
-        f'placeholder="payload (JSON)" aria-label="payload of {text(h["name"])}">'
+        f'<tr><th scope="row"><code>{text(name)}</code></th>'
+        f"<td><code>{text(handler.where)}</code></td>"
+        f'<td><form data-handler="{text(name)}"><input name="payload" '
+        f'placeholder="payload (JSON)" aria-label="payload of {text(name)}">'
         "<button>call</button></form></td></tr>"
-        for h in debug.handlers
+        for name, handler in sorted(handlers.names.items())
     )
-    left_out = "".join(f"<li>{text(line)}</li>" for line in debug.left_out)
+    left_out = "".join(
+        f"<li><code>{text(name)}</code> ({text(where)}): {text(why)}</li>"
+        for name, where, why in handlers.left_out
+    )
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{text(debug.title)} (debug)</title>
+<title>{text(title)} (debug)</title>
 <link rel="stylesheet" href="./debug.css">
 <script type="module" src="./debug.js"></script>
 </head>
 <body>
-<h1>{text(debug.title)} <small id="status">connecting</small></h1>
+<h1>{text(title)} <small id="status">connecting</small></h1>
 <p>This page exists because the app runs with <code>debug</code> and has no
 <code>public/index.html</code>.</p>
 <h2>State</h2>
@@ -214,22 +233,14 @@ def debug_document(debug: Debug) -> str:
 
 
 class Pages:
-    """Everything one application serves by GET and HEAD.
+    """Everything one application serves by GET and HEAD. The app is asked at every request."""
 
-    ``views`` is asked at every request; ``debug`` is None where there is no debug page.
-    """
-
-    def __init__(
-        self,
-        public: Path | None,
-        views: Callable[[], Mapping[str, View]],
-        debug: Callable[[], Debug] | None = None,
-    ) -> None:
+    def __init__(self, public: Path | None, app: Shown, title: str) -> None:
         self.public = None if public is None else Folder(public)
         self.client = Folder(CLIENT)
         self.own = Folder(HERE)
-        self.views = views
-        self.debug = debug
+        self.app = app
+        self.title = title
 
     def answer(self, method: str, head: Head) -> Answer:
         """The response to a request; HEAD is GET without a body."""
@@ -276,11 +287,11 @@ class Pages:
             index = self.public.find("index.html")
             if index is not None and index.is_file():
                 return self._file(head, index)
-        view = self.views().get("main")
+        view = self.app.views.get("main")
         if view is not None:
             return page(head, document(view, "main", "./"), policy())
-        if self.debug is not None:
-            return page(head, debug_document(self.debug()), policy())
+        if self.app.settings.debug:
+            return page(head, debug_document(self.title, self.app.handlers), policy())
         return plain(
             404,
             "This app has no page here. Put a public/index.html beside main.py, use app.show(...), "
@@ -288,7 +299,7 @@ class Pages:
         )
 
     def _view(self, head: Head, label: str) -> Answer:
-        view = self.views().get(label)
+        view = self.app.views.get(label)
         if view is None:
             return plain(404, "no such view")
         return page(head, document(view, label, "../"), policy())
@@ -346,13 +357,6 @@ def plain(status: int, text: str, extra: list[tuple[str, str]] | None = None) ->
 def redirect(relative: str) -> Answer:
     """To a path beside this one; never to another site."""
     return Answer(308, _safe([("location", "./" + relative), ("content-length", "0")]))
-
-
-def json(value: Any) -> Answer:
-    """A JSON document."""
-    body = orjson.dumps(value)
-    headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
-    return Answer(200, _safe(headers), body)
 
 
 def _safe(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:

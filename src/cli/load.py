@@ -87,7 +87,7 @@ def _from_file(path: Path, settings: Settings) -> Loaded:
     if str(top) not in sys.path:
         sys.path.insert(0, str(top))
     app = App(settings=settings, root=root)
-    with app.registering():
+    with app.registering(), app.log.capturing():
         module = _import(lambda: _import_file(name, path), path.name)
     own = getattr(module, "app", None)
     if isinstance(own, App):
@@ -121,7 +121,7 @@ def _import_file(name: str, path: Path) -> ModuleType:
     return module
 
 
-# -- module:name ------------------------------------------------------------------------------------
+# -- module:name ----------------------------------------------------------------------------------
 
 
 def _from_spec(module_name: str, attribute: str, settings: Settings) -> Loaded:
@@ -159,7 +159,7 @@ def _from_spec(module_name: str, attribute: str, settings: Settings) -> Loaded:
     return Loaded(value, module_name, public if public.is_dir() else None)
 
 
-# -- the user's code ----------------------------------------------------------------------------------
+# -- the user's code ------------------------------------------------------------------------------
 
 
 def _import(work: Callable[[], Any], what: str) -> Any:

@@ -180,7 +180,7 @@ def serve(loaded: Loaded, sock: socket.socket, host: str) -> int:
 
 async def _serve(loaded: Loaded, sock: socket.socket, host: str) -> int:
     app = loaded.app
-    application = asgi.application(app, public=loaded.public, bind=host)
+    application = asgi.application(app, public=loaded.public, bind=host, title=loaded.title)
     drain: asyncio.Task[None] | None = None
     code = OK
 

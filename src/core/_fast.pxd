@@ -92,7 +92,8 @@ cdef class Core:
     cdef readonly ReadyQueue loop_queue
     cdef readonly object inbox           # deque of callables and answered messages
     cdef list closing                    # callables for the end of this burst
-    cdef object wake_here, wake_loop     # ask the loop for a drain, from it or another thread
+    cdef object wake_here, wake_loop     # call_soon and call_soon_threadsafe of the loop
+    cdef object make_future, run_here    # its create_future, and our run_ready, bound
     cdef bint armed                      # a drain is on its way
     cdef bint draining                   # a drain runs: it will see what comes
     cdef public object shell             # the spare task (eager.py), or None

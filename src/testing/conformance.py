@@ -16,6 +16,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from types import SimpleNamespace
 from typing import Any, Final, Protocol
 
 from ..adapters.base import ROOM
@@ -149,6 +150,7 @@ class RecordingHost:
         self.on_connect: Callable[[RecordedConnection], object] | None = None
         self.phase = "running"
         self.views: Mapping[str, Any] = {}
+        self.handlers: Any = SimpleNamespace(names={}, left_out=[])
         self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         self._arrived = asyncio.Event()

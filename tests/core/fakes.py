@@ -89,6 +89,7 @@ class FakePart:
         self.plan = CallPlan(fn, slots)
         self.place = place
         self.kind = kind
+        self.answers = True
 
 
 def message(

@@ -9,13 +9,13 @@ import weakref
 from typing import Any
 
 import pytest
+from tests.core.fakes import FakeSession, message, scheduling, settled
+
 from greenroom.core._fast import Actor, Core, Message
 from greenroom.core.errors import Busy, Closed
 from greenroom.core.scheduler import Scheduler
 from greenroom.core.settings import Settings
 from greenroom.core.types import Lane, Place
-
-from tests.core.fakes import FakeSession, message, scheduling, settled
 
 
 def note(state: dict[str, Any], payload: Any) -> None:
