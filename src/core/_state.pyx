@@ -1285,9 +1285,9 @@ cdef str try_leaf(Buf* buf, object value, list holes, int room):
             put_any(buf, value, default_encoder, holes, room)
         return None
     except TooDeep:
-        return f"{type(value).__qualname__} nested deeper than {LIMIT}"
+        return f"{type(value).__name__} nested deeper than {LIMIT}"
     except Exception as error:
-        return getattr(error, "kind", type(value).__qualname__)
+        return getattr(error, "kind", type(value).__name__)
 
 
 cdef bytes path_text(Where where, str key):
