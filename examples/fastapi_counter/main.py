@@ -53,7 +53,6 @@ PAGE = """<!doctype html>
 </div>
 <script type="module">
   import { connect } from "/live/greenroom.js";
-  const gr = connect({ url: `ws://${location.host}/live/ws` });
-  gr.bind(document);
+  connect().bind(document);
 </script>
 """

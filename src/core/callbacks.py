@@ -14,14 +14,14 @@ from .parts import Handler
 from .plans import fill_callback, name_of
 from .types import DEFAULT_LABEL, EVENT_NAME, HANDLER_NAME
 
-__all__ = ["CallbackTable", "Subscription"]
+__all__ = ["CallbackTable", "Heard", "Subscription", "table_lock"]
 
 EVERYTHING: Final = "*"
 RESERVED: Final = "gr:"
 
 Heard = tuple[tuple[str | None, Handler], ...]  # label, if it matters, and callback
 
-_lock = threading.Lock()  # of all tables; held while one is changed
+table_lock = threading.Lock()  # of all tables; held while one is changed
 
 
 class Subscription:
@@ -88,12 +88,12 @@ class CallbackTable:
             answers=event != EVERYTHING,
         )
         subscription = Subscription(event, handler, label, self._drop)
-        with _lock:
+        with table_lock:
             self._put((*self._subscriptions, subscription))
         return subscription
 
     def resolve(self, event: str, label: str | None = DEFAULT_LABEL) -> tuple[Handler, ...]:
-        """The callbacks of ``event`` from the view ``label``, in order; empty for none."""
+        """What runs for ``event`` from the view ``label``, in order; empty for nothing."""
         index = self._index
         found = index.fixed.get(event)
         if found is not None:
@@ -111,14 +111,14 @@ class CallbackTable:
         return self._subscriptions
 
     def _drop(self, subscription: Subscription) -> None:
-        with _lock:
+        with table_lock:
             self._put(tuple(each for each in self._subscriptions if each is not subscription))
 
     def _put(self, subscriptions: tuple[Subscription, ...]) -> None:
         """Take new subscriptions, and make the index anew. Under the lock."""
-        heard: dict[str, list[tuple[str | None, Handler]]] = {
-            each.event: [] for each in subscriptions
-        }
+        heard = {event: list(items) for event, items in self._first().items()}
+        for each in subscriptions:
+            heard.setdefault(each.event, [])
         for each in subscriptions:
             targets = heard.values() if each.event == EVERYTHING else (heard[each.event],)
             for target in targets:
@@ -133,6 +133,10 @@ class CallbackTable:
                 by_label[event] = tuple(items)
         self._subscriptions = subscriptions
         self._index = _Index(fixed, by_label, others)
+
+    def _first(self) -> dict[str, Heard]:
+        """What hears an event before any subscription does."""
+        return {}
 
 
 def _check_event(event: str) -> None:

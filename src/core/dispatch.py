@@ -1,9 +1,9 @@
 """What clients ask for: one function per kind of request, found in one table.
 
-Owner: the app's loop. A link has checked the frame already (numbered, in turn, well formed); here it
-is carried out or refused. Every accepted id gets exactly one answer: events get it when their turn
-ends, queries and triggers when their work beside the turns is done, the others at once. Cut in the
-middle: work beside the turns is a task of the app, and a cancelled one still answers.
+Owner: the app's loop. A link has checked the frame already (numbered, in turn, well formed);
+here it is carried out or refused. Every accepted id gets exactly one answer: events get it when
+their turn ends, queries and triggers when their work beside the turns is done, the others at once.
+Cut in the middle: work beside the turns is a task of the app, and a cancelled one still answers.
 """
 
 from __future__ import annotations

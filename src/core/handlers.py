@@ -12,7 +12,6 @@ again, unless it was listed or decorated: then somebody wrote down that browsers
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
-from .callbacks import CallbackTable, Subscription
+from .callbacks import CallbackTable, Heard, Subscription, table_lock
 from .errors import BadHandler
 from .exposure import discover, handler, module_name, options_of
 from .middlewares import Middleware
@@ -34,7 +33,7 @@ from .plans import (
 )
 from .state import set_subscriber_adapter
 from .subscribers import Subscriber
-from .types import DEFAULT_LABEL, HANDLER_NAME
+from .types import HANDLER_NAME
 
 __all__ = [
     "CallbackTable",
@@ -64,7 +63,7 @@ class LeftOut(NamedTuple):
     why: str
 
 
-class HandlerTable:
+class HandlerTable(CallbackTable):
     """Everything that answers to a name: handlers, and the subscriptions of ``on``.
 
     ``expose`` is ``Settings.expose``; ``root`` the folder of the application, where modules do not
@@ -74,20 +73,17 @@ class HandlerTable:
     def __init__(
         self, expose: Literal["public", "decorated"] = "public", *, root: Path | None = None
     ) -> None:
+        super().__init__()
         self._expose = expose
         self._root = root
-        self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}  # by qualified name
         self._unfit: dict[str, list[LeftOut]] = {}  # by module
         # By id. Weakly: sessions register closures by the thousand. What cannot be held weakly is
         # no plain function, and only those are discovered.
         self._claimed: WeakValueDictionary[int, Any] = WeakValueDictionary()
-        self._callbacks = CallbackTable()
         self._layers: frozenset[int] = frozenset()  # ids of the entries' functions, and below
-        # What resolve() looks at; replaced as a whole.
         self._names: Mapping[str, Handler] = MappingProxyType({})
         self._ambiguous: dict[str, list[Handler]] = {}
-        self._own: dict[str, tuple[Handler, ...]] = {}
 
     # -- registering --------------------------------------------------------------------------
 
@@ -126,7 +122,7 @@ class HandlerTable:
             if other is not None and other.handler.fn is not fn:
                 raise _twice(qualified, other.handler, entry.handler)
             found[qualified] = entry
-        with self._lock:
+        with table_lock:
             kept = {name: e for name, e in self._entries.items() if e.source != source}
             for qualified, entry in found.items():
                 listed = kept.get(qualified)
@@ -151,7 +147,7 @@ class HandlerTable:
             source = "main"
         entry = self._entry(fn, name or name_of(fn), source, main=False, explicit=True, listed=True)
         qualified = entry.handler.qualified
-        with self._lock:
+        with table_lock:
             other = self._entries.get(qualified)
             if other is not None and other.handler.fn is not fn:
                 raise _twice(qualified, other.handler, entry.handler)
@@ -185,7 +181,7 @@ class HandlerTable:
         Holds for wrappers around it too, and whether it is discovered before or after. Listed and
         decorated handlers stay handlers.
         """
-        with self._lock:
+        with table_lock:
             if self._note_claim(fn):
                 self._rebuild()
 
@@ -198,8 +194,7 @@ class HandlerTable:
         return id(fn) in self._layers
 
     def on(self, event: str, callback: Function, *, label: str | None = None) -> Subscription:
-        """Run ``callback`` for an event too, see `CallbackTable.on`. Claims it."""
-        subscription = self._callbacks.on(event, callback, label=label)
+        subscription = super().on(event, callback, label=label)
         self.claim(callback)
         return subscription
 
@@ -219,17 +214,6 @@ class HandlerTable:
         return Handler(fn, event, filling=fill_reaction(fn, what), what=what)
 
     # -- looking up -----------------------------------------------------------------------------
-
-    def resolve(self, event: str, label: str | None = DEFAULT_LABEL) -> tuple[Handler, ...] | None:
-        """What runs for ``event`` from the view ``label``, in order; None: nothing does.
-
-        The handler of that name comes first, then callbacks in the order they were registered.
-        """
-        own = self._own.get(event)
-        heard = self._callbacks.resolve(event, label)
-        if own is None:
-            return heard or None
-        return own + heard if heard else own
 
     @property
     def names(self) -> Mapping[str, Handler]:
@@ -260,7 +244,7 @@ class HandlerTable:
         for found, names in sorted(known.items(), key=lambda item: item[0].qualified):
             also = "".join(f", also {name}" for name in names[1:])
             lines.append(f"  {names[0]}  {found.where}{also}")
-        for each in self._callbacks.subscriptions:
+        for each in self.subscriptions:
             label = "" if each.label is None else f" from {each.label!r}"
             lines.append(f"  on {each.event!r}{label}  {each.handler.where}")
         for name, rivals in sorted(self._ambiguous.items()):
@@ -294,9 +278,12 @@ class HandlerTable:
         for rivals in bare.values():
             names.update((entry.handler.qualified, entry.handler) for entry in rivals)
 
-        self._own = {name: (handler,) for name, handler in names.items()}
         self._names = MappingProxyType(names)
         self._ambiguous = ambiguous
+        self._put(self._subscriptions)
+
+    def _first(self) -> dict[str, Heard]:
+        return {name: ((None, found),) for name, found in self._names.items()}
 
 
 def _twice(qualified: str, first: Handler, second: Handler) -> BadHandler:

@@ -59,15 +59,16 @@ class ServerLink(Stream):
         "_bad_at",
         "_buffered",
         "_crowd",
+        "_debt",
+        "_debt_at",
         "_heard_at",
         "_nacked_at",
         "_nacks",
         "_parts",
         "_pinged_at",
         "_profile",
+        "_rate",
         "_refused",
-        "_spent",
-        "_tau",
         "accepted",
         "closing",
         "detached_at",
@@ -115,7 +116,8 @@ class ServerLink(Stream):
         self._nacks = 0
         self._nacked_at = 0.0
         self._refused = 0
-        self._tau = self._spent = 0.0  # the token bucket: seconds a frame costs; paid up to here
+        self._rate = 0.0  # frames a second that are paid back; 0: no limit
+        self._debt = self._debt_at = 0.0  # frames taken in, less what was paid back by then
         if isinstance(budget, Budget):
             budget.links.add(self)
 
@@ -186,9 +188,8 @@ class ServerLink(Stream):
         self._parts = None
         self._heard_at = self._pinged_at = now
         self._buffered = self._nacks = self._refused = 0
-        rate = self.settings.rate if profile.limited else 0.0
-        self._tau = 1.0 / rate if rate else 0.0
-        self._spent = now
+        self._rate = self.settings.rate if profile.limited else 0.0
+        self._debt, self._debt_at = 0.0, now
 
     def detach(self, now: float) -> None:
         """The connection is gone. The link waits ``window`` seconds for the next."""
@@ -235,6 +236,7 @@ class ServerLink(Stream):
 
     def _do_shut(self, close: Close) -> None:
         self.hold()
+        self._parts = None
         self.closing = close
 
     def _do_hang_up(self) -> None:
@@ -314,7 +316,7 @@ class ServerLink(Stream):
         if label is not None and label != self.label:
             return self._bad(now, "the frame carries the label of another link")
         over = False
-        if self._tau and kind != "gr:batch":
+        if self._rate and kind != "gr:batch":
             over = self._over_rate(now)
         number = frame.get("id")
         if number is None:
@@ -344,11 +346,13 @@ class ServerLink(Stream):
 
     def _over_rate(self, now: float) -> bool:
         """Pay for one frame. True: there is nothing to pay with; the tenth in a row closes."""
-        spent = max(self._spent, now) + self._tau
-        if spent - now <= self._tau * max(self.settings.burst, 1):
-            self._spent = spent
+        debt = max(0.0, self._debt - (now - self._debt_at) * self._rate)
+        self._debt_at = now
+        if debt + 1 <= max(self.settings.burst, 1):
+            self._debt = debt + 1
             self._refused = 0
             return False
+        self._debt = debt
         self.refused += 1
         self._refused += 1
         if self._refused >= REFUSALS:

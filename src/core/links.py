@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ._patch import Patch, Segmented
-from .encode import encode_value
-from .hello import Hello, LinkError, make_close
-from .link import EXPIRED, Request, ServerLink
 from .dispatch import carry_out
+from .encode import encode_value
+from .hello import Hello, LinkError, Retry, make_close
+from .link import Request, ServerLink
+from .link_table import EXPIRED
 
 if TYPE_CHECKING:
     from .actions import Confirmation
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Links"]
 
-Encoded = bytes | Segmented
+Encoded: TypeAlias = bytes | Segmented
 
 
 class Links:
@@ -125,7 +126,7 @@ class Links:
             session.ledger.forget()
         session.left()
 
-    def close(self, code: str, reason: str, retry: str | None = None) -> None:
+    def close(self, code: str, reason: str, retry: Retry | None = None) -> None:
         """The session ends: every client is told, every link is forgotten."""
         for link in tuple(self.by_id.values()):
             connection = self.connections.pop(link, None)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .connection import Connection
 from .errors import Busy, Closed
-from .hello import Hello, LinkError, Profile, make_close
+from .hello import Hello, LinkError, Profile, Retry, make_close
 from .plans import call_injected
 from .token import BadToken, Tokens
 from .types import Transport
@@ -33,7 +33,16 @@ __all__ = ["Reception"]
 class Reception:
     """The connections of an app, and the questions at its door."""
 
-    __slots__ = ("_app", "_dirty", "_minute", "_newcomers", "_tokens", "connections", "counters", "wall")
+    __slots__ = (
+        "_app",
+        "_dirty",
+        "_minute",
+        "_newcomers",
+        "_tokens",
+        "connections",
+        "counters",
+        "wall",
+    )
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -90,13 +99,11 @@ class Reception:
     def drain(self, drain: float) -> None:
         """The server goes: tell every client when to come back, spread over ``drain`` seconds."""
         for connection in tuple(self.connections):
-            after = round(random.uniform(0, drain), 3)
+            after = round(random.uniform(0, drain), 3)  # noqa: S311 - it spreads, it hides nothing
             if connection.link is None:
                 connection.end(make_close("draining", "the server is going", after=after))
             else:
-                connection.link.close(
-                    "draining", "the server is going", after=after, retry="fresh"
-                )
+                connection.link.close("draining", "the server is going", after=after, retry="fresh")
                 connection.flush()
 
     # -- hellos -------------------------------------------------------------------------------
@@ -107,13 +114,12 @@ class Reception:
 
     async def welcome(self, connection: Connection, hello: Hello) -> None:
         """Answer a hello: find or open the session, attach the link. Raises LinkError."""
-        app = self._app
         session: Session | None = None
         if hello.token is not None:
             session = self._find(hello.token, connection)
         userinfo = await self._verify(connection, session)
         if connection.closed:
-            return
+            return  # its transport ended meanwhile
         if session is None:
             session = await self._open(connection, userinfo)
             if connection.closed:
@@ -148,7 +154,7 @@ class Reception:
             )
         except (Busy, Closed) as error:
             raise LinkError("busy", str(error), after=5.0) from None
-        except Exception as error:  # noqa: BLE001  a state factory may raise anything
+        except Exception as error:
             self._app.log.exception("a session could not be opened", error)
             raise LinkError(
                 "unauthorized", "the session could not be opened", retry="never"
@@ -169,14 +175,14 @@ class Reception:
                 )
                 if inspect.isawaitable(verdict):
                     verdict = await verdict
-            except Exception as error:  # noqa: BLE001  a verifier that fails says no
+            except Exception as error:
                 app.log.exception("a session verifier failed", error)
                 verdict = False
             if isinstance(verdict, Mapping):
                 userinfo.update(verdict)
             elif verdict is not True:
                 self.counters["hellos_refused"] += 1
-                retry = "never" if session is None else "fresh"
+                retry: Retry = "never" if session is None else "fresh"
                 raise LinkError("unauthorized", "the session verifier said no", retry=retry)
         return userinfo
 

@@ -23,23 +23,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ._fast import Actor, Message, Turn, current_turn
 from ._patch import Patch, Segmented
 from ._state import Ledger, StateView
 from .actions import Actions, Confirmation
+from .callbacks import CallbackTable, Subscription
 from .encode import encode_value
 from .errors import BadPayload, Busy, Closed, Cycle, NotFound, Refused, TooLarge, Unencodable
-from .handlers import Handler, HandlerTable, Subscription
 from .links import Links
-from .log import SessionLog
+from .log import Record, SessionLog
+from .parts import Handler
 from .types import DEFAULT_LABEL, EVENT_NAME, Lane
 
 if TYPE_CHECKING:
     from .app import App
     from .connection import Connection
-    from .hello import Hello
+    from .hello import Hello, Retry
     from .jobs import Job
     from .link import ServerLink
     from .timers import Timer
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Outgoing", "Session", "check_event_name", "encode_event"]
 
-Encoded = bytes | Segmented
+Encoded: TypeAlias = bytes | Segmented
 
 #: The life of a session; a missing key is an illegal event.
 LIFE: Mapping[tuple[str, str], str] = {
@@ -131,7 +132,7 @@ class Session(Actions, Actor):
         self.app = app
         self.headers = headers
         self.cookies = cookies
-        self.userinfo: dict[str, Any] | None = None
+        self.userinfo: dict[str, Any] = {}
         self._links: Links | None = None  # from its first client on
         self.created = time.time()
         self.last_active = app.clock.time()
@@ -140,7 +141,7 @@ class Session(Actions, Actor):
         self.acknowledged = False  # a client has shown that it is one
         self.watched: float | None = None
         self._log: SessionLog | None = None
-        self._listeners: HandlerTable | None = None
+        self._listeners: CallbackTable | None = None
         self.groups: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> Any:
@@ -174,7 +175,9 @@ class Session(Actions, Actor):
     def log(self) -> SessionLog:
         """What its handlers printed and what went wrong, bounded."""
         if self._log is None:
-            self._log = SessionLog()
+            settings = self.app.settings
+            heard = settings.debug or settings.log_to_client
+            self._log = SessionLog(self._tell_clients if heard else None)
         return self._log
 
     @property
@@ -203,6 +206,13 @@ class Session(Actions, Actor):
         else:
             turn.outbox.append(Outgoing(self, type, encoded, label))
 
+    def _tell_clients(self, record: Record) -> None:
+        """Send a record of the log to the pages. On the thread that wrote it."""
+        data = {"level": record.level, "text": record.text, "time": record.time}
+        if record.traceback is not None and self.app.settings.debug:
+            data["traceback"] = record.traceback
+        self.app.call_on_loop(self.push_event, "gr:log", encode_value(data))
+
     def push_event(self, type: str, data: Encoded | None, label: str | None = None) -> None:
         """Put an encoded event into the streams. On the loop."""
         if self._links is not None:
@@ -213,15 +223,15 @@ class Session(Actions, Actor):
     ) -> Subscription:
         """``app.on`` for this session only; a handle with ``off()``."""
         if self._listeners is None:
-            self._listeners = HandlerTable()
+            self._listeners = CallbackTable()
         self.app.handlers.claim(callback)
         return self._listeners.on(event, callback, label=label)
 
     def resolve(self, event: str, label: str) -> tuple[Handler, ...]:
         """The handlers and callbacks of an event, in the order they run; empty for none."""
-        handlers = self.app.handlers.resolve(event, label) or ()
+        handlers = self.app.handlers.resolve(event, label)
         if self._listeners is not None:
-            handlers = (*handlers, *(self._listeners.resolve(event, label) or ()))
+            handlers = (*handlers, *self._listeners.resolve(event, label))
         return handlers
 
     # -- messages -----------------------------------------------------------------------------
@@ -365,6 +375,8 @@ class Session(Actions, Actor):
             scheduler.post_to_loop(self._deliver, patch, turn.outbox, answer)
         if not turn.concurrent:
             ledger.shipped()
+        if self._log is not None:
+            self._log.flush()  # a line that was printed without its end
         super().settle(turn, error)  # answers whoever waits for the message
 
     def dropped(self, message: Message, error: BaseException) -> None:
@@ -427,33 +439,37 @@ class Session(Actions, Actor):
 
     def answer(self, message: Message, result: Any, error: BaseException | None) -> Answer:
         """What a client is told of how its frame ended."""
-        link, id, settings = message.link, message.id, self.app.settings
+        link, number, settings = message.link, message.id, self.app.settings
         if error is None:
-            if id is None:
+            if number is None:
                 return Answer(link, None, None, None)
             try:
                 encoded = encode_value(result)
             except (Unencodable, ValueError) as problem:
                 self.log.write("error", f"the result of {message.event!r}: {problem}")
-                return Answer(link, id, "handler_error", None, "the result has no form on the wire")
+                return Answer(
+                    link, number, "handler_error", None, "the result has no form on the wire"
+                )
             if len(encoded) <= settings.max_frame_out:
-                return Answer(link, id, None, encoded)
+                return Answer(link, number, None, encoded)
             self.log.write(
                 "error",
                 f"the result of {message.event!r} is {len(encoded)} bytes on the wire, above "
                 f"max_frame_out ({settings.max_frame_out})",
             )
-            return Answer(link, id, "handler_error", None, "the result is too large")
+            return Answer(link, number, "handler_error", None, "the result is too large")
         if isinstance(error, asyncio.CancelledError):
-            return Answer(link, id, "cancelled", None, "cancelled")
+            return Answer(link, number, "cancelled", None, "cancelled")
         if isinstance(error, PUBLIC_ERRORS):
             retry_after = getattr(error, "retry_after", None)
-            return Answer(link, id, error.code, None, str(error), retry_after)
+            return Answer(link, number, error.code, None, str(error), retry_after)
         text = f"{type(error).__name__}: {error}" if settings.debug else "the handler failed"
-        return Answer(link, id, "handler_error", None, text)
+        return Answer(link, number, "handler_error", None, text)
 
     def _report(self, message: Message, error: BaseException) -> None:
-        if not isinstance(error, (asyncio.CancelledError, Closed)):
+        if isinstance(error, BadPayload):
+            self.log.warning(f"{message.event!r}: {error}")
+        elif not isinstance(error, (asyncio.CancelledError, Closed)):
             self.app.log.exception(f"{message.event!r} failed in session {self.id[:6]}...", error)
             self.log.exception(f"{message.event!r} failed", error)
 
@@ -550,7 +566,7 @@ class Session(Actions, Actor):
         if self.phase != "closed":
             self._finish("bye", reason)
 
-    def _finish(self, code: str, reason: str, retry: str | None = None) -> None:
+    def _finish(self, code: str, reason: str, retry: Retry | None = None) -> None:
         self._become("ended")
         self.shut()  # what is in the mailbox is dropped with Closed; timers and jobs end
         if self._links is not None:
@@ -611,7 +627,7 @@ class HookReply:
 
 def check_event_name(event: str) -> None:
     """Raise ValueError for a name that the application may not emit."""
-    if not isinstance(event, str) or not EVENT_NAME.match(event):
+    if not EVENT_NAME.match(event):
         raise ValueError(f"{event!r} is no event name; names look like 'namespace:name'")
     if event.startswith("gr:"):
         raise ValueError(f"{event!r}: names beginning with 'gr:' belong to the protocol")

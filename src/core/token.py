@@ -16,6 +16,7 @@ from typing import Any, Final
 from itsdangerous import BadData, URLSafeSerializer
 
 from .hello import LinkError
+from .packet import object_in
 
 __all__ = ["BadToken", "Token", "Tokens"]
 
@@ -74,13 +75,18 @@ class Tokens:
             raise BadToken("the token is too long to be one of ours")
         try:
             said: Any = self._serializer.loads(text)
-        except (BadData, UnicodeError):
+        except (BadData, UnicodeError, ValueError):
             raise BadToken("the token was not signed here") from None
-        try:
-            session, issued, expires = said["s"], said["i"], said["e"]
-            bound = said.get("b")
-        except (TypeError, KeyError, AttributeError):
-            raise BadToken("the token is not of this version") from None
+        fields = object_in(said) or {}
+        session, issued, expires = fields.get("s"), fields.get("i"), fields.get("e")
+        bound = fields.get("b")
+        if not (
+            isinstance(session, str)
+            and isinstance(issued, int | float)
+            and isinstance(expires, int | float)
+            and isinstance(bound, str | None)
+        ):
+            raise BadToken("the token is not of this version")
         if now >= expires:
             raise BadToken("the token has expired")
         if bound is not None and (

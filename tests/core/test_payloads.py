@@ -135,6 +135,7 @@ def test_what_fits_is_converted(hint: Any, payload: Any, value: Any) -> None:
         (Annotated[int, pydantic.Field(gt=0)], 0, "greater than 0"),
         (WithModel, {"model": {"name": "a", "age": 0}}, "greater than 0"),
         (bytes, "cmF3", "Expected `bytes`, got `str`"),
+        (list[bytes], ["cmF3"], "Expected `bytes`, got `str` - at `$[0]`"),
         (Own, {}, "Expected `Own`"),
     ],
 )

@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 
 import { encode } from "../../src/client/codec.js";
-import { Entry, Link } from "../../src/client/link.js";
+import { Entry } from "../../src/client/entry.js";
+import { Link } from "../../src/client/link.js";
 import { LinkError, TABLE, retryAfterCut } from "../../src/client/machine.js";
 
 const VECTORS = JSON.parse(readFileSync(new URL("../vectors/link_client.json", import.meta.url), "utf8"));

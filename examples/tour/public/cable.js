@@ -1,32 +1,22 @@
-// A cable to pull. Import this before the first connection is made.
+// A cable to pull: `connect({ WebSocket: Cable })` makes the client's connections through it.
 //
-// Every WebSocket of this page is made here, so that there is something to cut. While the cable is
-// out, a new connection fails as it would without a network, and the network is not asked.
+// While it is out, a new connection fails as it would without a network, and the network is not
+// asked. What the client does then is what it always does; it does not know about this file.
 
-const Wire = globalThis.WebSocket;
 let plugged = true;
 let line = null;
 
-class NoLine extends EventTarget {
-  readyState = Wire.CONNECTING;
-  bufferedAmount = 0;
+export const Cable = new Proxy(WebSocket, {
+  construct: (wire, args) => (line = plugged ? new wire(...args) : new NoLine()),
+});
+
+class NoLine {
   constructor() {
-    super();
-    setTimeout(() => this.close());
+    setTimeout(() => this.onclose?.({ code: 1006 }));
   }
   send() {}
-  close() {
-    if (this.readyState === Wire.CLOSED) return;
-    this.readyState = Wire.CLOSED;
-    const event = new CloseEvent("close", { code: 1006 });
-    this.onclose?.(event);
-    this.dispatchEvent(event);
-  }
+  close() {}
 }
-
-globalThis.WebSocket = new Proxy(Wire, {
-  construct: (wire, args) => (line = plugged ? Reflect.construct(wire, args) : new NoLine()),
-});
 
 export function pullTheCable() {
   plugged = false;

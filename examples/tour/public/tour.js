@@ -2,7 +2,7 @@
 // say: a form with errors, a crash that is shown, a cable, a second window, and the code of it all.
 
 import { connect } from "./greenroom.js";
-import { pullTheCable, putItBack } from "./cable.js";
+import { Cable, pullTheCable, putItBack } from "./cable.js";
 import { showCode } from "./code.js";
 import { showFrame } from "./frames.js";
 
@@ -11,7 +11,7 @@ const $ = (id) => document.getElementById(id);
 // ---------------------------------------------------------------- the connection
 
 const label = new URLSearchParams(location.search).get("label") ?? "main";
-const gr = connect({ label });
+const gr = connect({ label, WebSocket: Cable });
 
 gr.onFrame(showFrame);
 gr.onStatus(showStatus);
@@ -113,7 +113,7 @@ let waiting = 0;
 $("cable-add").addEventListener("click", async () => {
   $("cable-waiting").textContent = String(++waiting);
   try {
-    await gr.call("add", 1, { timeout: 600_000 }); // patient: the cable may be out for a while
+    await gr.call("add", 1); // no timeout: the cable may be out for a while
   } finally {
     $("cable-waiting").textContent = String(--waiting);
   }
