@@ -14,7 +14,7 @@ from .core.app import App, Group, View
 from .core.bus import Bus
 from .core.channels import Delivered
 from .core.current import current_app
-from .core.encode import encoders, pack_bytes
+from .core.encode import encoders
 from .core.errors import (
     BadHandler,
     BadPayload,
@@ -33,7 +33,8 @@ from .core.errors import (
     Unencodable,
     WouldBlock,
 )
-from .core.handlers import handler
+from .core.exposure import handler
+from .core.jobs import Job
 from .core.script import (
     broadcast,
     emit,
@@ -50,7 +51,7 @@ from .core.script import (
 from .core.session import Session
 from .core.settings import Settings
 from .core.state import Patch, State, StateView, shared
-from .core.turn import Job, cancelled
+from .core.turn import cancelled
 from .core.types import Bytes, Lane
 
 __version__ = "0.1.0"
@@ -98,7 +99,6 @@ __all__ = [
     "on",
     "on_close",
     "on_open",
-    "pack_bytes",
     "session_verifier",
     "shared",
     "show",

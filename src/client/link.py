@@ -265,7 +265,10 @@ class Link:
             return str(type_[3:])
         if type_ == "gr:nack":
             ack = data.get("ack")
-            return "nack" if isinstance(ack, int) and self._can_resend(ack) else "nack_broken"
+            if isinstance(ack, int) and self._can_resend(ack):
+                return "nack"
+            self._end = ("resume", None, "bad_frame", "the server asks for frames we do not have")
+            return "nack_broken"
         seq = frame.get("seq")
         if not isinstance(seq, int):
             return "refusal" if type_ == "gr:error" else "stray"
@@ -275,7 +278,10 @@ class Link:
 
     def _name_of_lag(self) -> str:
         seq, hellos = self._asked_from
-        return "stuck" if seq == self.seq and hellos >= STALLS else "behind"
+        if seq != self.seq or hellos < STALLS:
+            return "behind"
+        self._end = ("resume", None, "", "frames are missing, and asking again brought none")
+        return "stuck"
 
     def _name_of_close(self, data: Mapping[str, Any]) -> str:
         how = data.get("retry")
@@ -341,9 +347,7 @@ class Link:
         self.max_frame_in = int(data.get("max_frame_in") or 0)
         self.inflight = int(data.get("inflight") or 0)
         self._pinged = self._now
-        if isinstance(data.get("token"), str):
-            self.token = data["token"]
-            self._tell("token", self.token, data.get("expires"))
+        self._take_token(data)
 
     def _skip(self) -> None:
         """The server's numbers go on from where it says."""
@@ -474,6 +478,8 @@ class Link:
             self._tell("patch", told)
         elif type_ == "gr:result":
             if (entry := self._kept.get(frame.get("id", 0))) is not None:
+                if entry.type == "gr:refresh":
+                    self._take_token(told)
                 self._settle(entry, "answer", data)
         elif type_ == "gr:error":
             if (entry := self._kept.get(frame.get("id", 0))) is not None:
@@ -517,6 +523,11 @@ class Link:
 
     def _said_ack(self) -> None:
         self._acked, self._unacked_bytes, self._ack_at = self.seq, 0, None
+
+    def _take_token(self, data: Mapping[str, Any]) -> None:
+        if isinstance(data.get("token"), str):
+            self.token = data["token"]
+            self._tell("token", self.token, data.get("expires"))
 
     def _tell(self, kind: str, *args: Any) -> None:
         self._effects.append(Effect(kind, args))

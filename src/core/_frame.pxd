@@ -36,4 +36,4 @@ cdef int become_snapshot(Frame mark, object encoded, bint binary) except -1
 cdef tuple form(object encoded, bint binary)   # (JSON text, buffers) of an encoded value or patch
 cdef bytes envelope(Frame frame)               # the frame as it goes out
 cdef object packet(bytes data, tuple buffers)
-cdef Py_ssize_t size_of(tuple buffers) except -1
+cdef Py_ssize_t size_of(tuple buffers) noexcept      # of bytes objects

@@ -12,6 +12,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.object cimport PyObject, PyTypeObject
 from libc.string cimport memcpy
 
+from ._patch cimport Patch
+
+from ._patch import render
 from .packet import dumps
 from .types import Packet
 
@@ -23,6 +26,7 @@ cdef bytes RESULT_HEAD = b'{"type":"gr:result","seq":'
 cdef bytes ERROR_HEAD = b'{"type":"gr:error","seq":'
 cdef bytes SIGNAL_HEAD = b'{"type":"gr:signal","seq":'
 cdef bytes DATA = b',"data":'
+cdef bytes NULL_TEXT = b"null"
 cdef bytes BRACE = b"}"
 cdef bytes TWO_BRACES = b"}}"
 
@@ -64,6 +68,7 @@ cdef Frame new_mark():
 cdef int become_snapshot(Frame mark, object encoded, bint binary) except -1:
     mark.payload, mark.buffers = form(encoded, binary)
     mark.kind = SNAPSHOT
+    mark.head = SNAPSHOT_HEAD  # it may have been a patch
     return 0
 
 
@@ -105,21 +110,22 @@ cdef tuple form(object encoded, bint binary):
     cdef bytes data
     if type(encoded) is bytes:
         return encoded, ()
+    if encoded is None:
+        return NULL_TEXT, ()
     if encoded is not _formed_from or binary != _formed_binary:
         buffers = []
-        if hasattr(encoded, "position"):  # a patch
+        if isinstance(encoded, Patch):
             data = encoded.render(binary, buffers)
         else:
-            from ._patch import render
             data = render(encoded, binary, buffers)
         _formed_from, _formed_binary, _formed = encoded, binary, (data, tuple(buffers))
     return _formed
 
 
-cdef Py_ssize_t size_of(tuple buffers) except -1:
+cdef Py_ssize_t size_of(tuple buffers) noexcept:
     cdef Py_ssize_t size = 0
     for buffer in buffers:
-        size += len(buffer)
+        size += PyBytes_GET_SIZE(<bytes>buffer)
     return size
 
 

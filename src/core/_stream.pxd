@@ -2,6 +2,7 @@
 """The plan of the outgoing stream. The theory and the thread rule are in _stream.pyx."""
 
 from ._frame cimport Frame
+from ._patch cimport Patch
 
 cdef enum Mode:
     LIVE = 0      # frames are taken in and handed over
@@ -84,7 +85,7 @@ cdef class Stream:
     cdef readonly long long dropped
 
     # what enters
-    cpdef bint push_patch(self, object patch)
+    cpdef bint push_patch(self, Patch patch)
     cpdef bint push_event(self, str type, object encoded, str label=*)
     cpdef bint push_signal(self, str name, object encoded)
     cpdef bint result(self, long long id, object encoded)
@@ -96,6 +97,7 @@ cdef class Stream:
 
     # inside
     cdef void _append(self, Frame frame) noexcept
+    cdef void _append_solid(self, Frame frame) noexcept
     cdef void _unlink_patches(self, bint mark) noexcept
     cdef int _solid(self, Frame frame, object encoded) except -1
     cdef void _drop_first(self) noexcept

@@ -5,19 +5,14 @@ Touched on the app's loop only.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, final
+from typing import Any, final
 
 from typing_extensions import disjoint_base
 
+from ._patch import Patch
 from .types import Packet
 
 __all__ = ["Request", "Stream", "Tally"]
-
-class _Patch(Protocol):
-    @property
-    def position(self) -> int: ...
-    @property
-    def nbytes(self) -> int: ...
 
 @disjoint_base
 class Tally:
@@ -71,7 +66,7 @@ class Stream:
     ) -> None: ...
 
     # -- what enters
-    def push_patch(self, patch: _Patch) -> bool:
+    def push_patch(self, patch: Patch) -> bool:
         """Add a patch, or merge it with its unsent neighbour. False: a snapshot will have it."""
 
     def push_event(self, type: str, encoded: Any, label: str | None = None) -> bool:

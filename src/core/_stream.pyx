@@ -45,6 +45,8 @@ from ._frame cimport (
     size_of,
 )
 
+from ._patch cimport Patch
+
 from .packet import dumps, in_batches, in_parts
 
 __all__ = ["Request", "Stream", "Tally"]
@@ -54,7 +56,6 @@ cdef Py_ssize_t KEEP_BYTES = 256 * 1024    # larger patches and snapshots are se
 cdef Py_ssize_t ANSWER_BYTES = 64 * 1024   # what a link beyond its window keeps
 cdef Py_ssize_t NO_LIMIT = 1 << 62
 cdef int MANY_REFUSALS = 32                # errors about frames without id that wait for room
-
 
 
 cdef class Tally:
@@ -112,21 +113,21 @@ cdef class Stream:
 
     # -- what enters ------------------------------------------------------------------------
 
-    cpdef bint push_patch(self, object patch):
+    cpdef bint push_patch(self, Patch patch):
         """Add a patch, or merge it with its unsent neighbour. False: a snapshot will have it."""
         cdef Frame last = self.tail
         cdef Frame frame
-        cdef object merged
+        cdef Patch merged
         cdef Py_ssize_t nbytes
-        if self.marked or self.mode >= ANSWERS or <long long>patch.position <= self.position:
+        if self.marked or self.mode >= ANSWERS or patch.position <= self.position:
             return False
-        nbytes = <Py_ssize_t>patch.nbytes + ROOM
+        nbytes = patch.nbytes + ROOM
         if last is not None and last.kind == PATCH:
-            merged = patch if last.payload is None else patch.merge(last.payload, patch)
+            merged = patch if last.payload is None else Patch.merge(last.payload, patch)
             if merged is not None:
                 self.merged += 1
-                if merged:
-                    nbytes = <Py_ssize_t>merged.nbytes + ROOM
+                if merged.count:
+                    nbytes = merged.nbytes + ROOM
                 else:  # they cancel out; the frame stays as a place without a payload
                     merged = None
                     nbytes = 0
@@ -187,7 +188,7 @@ cdef class Stream:
         return PySet_Discard(self.unanswered, number) or PySet_Discard(self.asides, number)
 
     def _refusal(self, bytes encoded):
-        """Say without a number, if there is somebody to say it to, what a frame without id earned."""
+        """Say without a number what a frame without id earned; nobody may be there to hear it."""
         if self.mode == LIVE:
             if self.refusals is None:
                 self.refusals = []
@@ -202,11 +203,12 @@ cdef class Stream:
             frame.payload = encoded
         else:
             frame.payload, frame.buffers = form(encoded, self.binary)
-        frame.nbytes = PyBytes_GET_SIZE(<bytes>frame.payload) + ROOM
-        if frame.buffers:
-            frame.nbytes += size_of(frame.buffers)
-        self._append(frame)
+        self._append_solid(frame)
         return 0
+
+    cdef void _append_solid(self, Frame frame) noexcept:
+        frame.nbytes = PyBytes_GET_SIZE(<bytes>frame.payload) + size_of(frame.buffers) + ROOM
+        self._append(frame)
 
     def _takes_answer(self, encoded):
         """Beyond the window: whether there is room for one more answer."""
@@ -296,7 +298,7 @@ cdef class Stream:
     cdef int _hand_over(self, double now, list out, Py_ssize_t* room) except -1:
         """Number the oldest unsent frame and hand it over. 0: it has to wait."""
         cdef Frame frame = self.head
-        cdef object patch
+        cdef Patch patch
         cdef bytes data
         cdef Py_ssize_t size
         if frame.kind == MARK:
@@ -304,10 +306,10 @@ cdef class Stream:
                 return 0
         elif frame.kind == PATCH and frame.payload is not None:
             patch = frame.payload
-            if self.binary and patch.has_buffers:
-                frame.payload, frame.buffers = form(patch, True)
+            if patch.holes is None:
+                frame.payload = patch.text
             else:
-                frame.payload = <bytes?>patch.encode()
+                frame.payload, frame.buffers = form(patch, self.binary)
         # Out of the unsent log.
         self.head = frame.next
         if self.head is None:
@@ -325,9 +327,7 @@ cdef class Stream:
         frame.seq = self.seq
         frame.sent_at = now
         data = envelope(frame)
-        size = PyBytes_GET_SIZE(data)
-        if frame.buffers:
-            size += size_of(frame.buffers)
+        size = PyBytes_GET_SIZE(data) + size_of(frame.buffers)
         # Into the sent log.
         if size > KEEP_BYTES and frame.kind <= SNAPSHOT:
             self.base = frame.seq
@@ -362,8 +362,7 @@ cdef class Stream:
             out.extend(in_parts(data, buffers, self.parted, self.part_bytes))
         else:
             out.append(packet(data, buffers))
-        if buffers:
-            size += size_of(buffers)
+        size += size_of(buffers)
         self.bytes_out += size
         room[0] -= size
         return 0
@@ -514,7 +513,7 @@ cdef class Stream:
             frame.next = None
             if frame.kind >= EVENT and frame.seq > seq:
                 frame.seq = 0
-                self._append(frame)
+                self._append_solid(frame)
             frame = following
         while unsent is not None:
             following = unsent.next

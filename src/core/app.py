@@ -35,25 +35,16 @@ from .hello import Profile
 from .handlers import Handler, HandlerTable
 from .link import Budget
 from .log import AppLog
+from .middlewares import Middleware
 from .reception import Reception
-from .scheduler import Scheduler
+from .scheduler import LoopClock, Scheduler
 from .session import Session, check_event_name, encode_event
 from .settings import Settings
 from .state import State, Template
-from .types import DEFAULT_LABEL, Clock, Timer, Transport
+from .types import DEFAULT_LABEL, Clock, Transport
+from .watchdog import Blockage
 
-__all__ = ["App", "LoopClock"]
-
-
-class LoopClock:
-    """The loop's own time."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.time = loop.time
-        self._loop = loop
-
-    def call_at(self, when: float, callback: Callable[..., object], *args: object) -> Timer:
-        return self._loop.call_at(when, callback, *args)
+__all__ = ["App", "Group", "View"]
 
 
 class View:
@@ -125,7 +116,7 @@ class App:
         self.settings = settings or Settings.from_env()
         self.root = None if root is None else Path(root)
         self.handlers = HandlerTable(self.settings.expose, root=self.root)
-        self.middlewares: tuple[Any, ...] = ()
+        self.middlewares: tuple[Middleware, ...] = ()
         self.log = AppLog()
         self.events = Bus(self)
         self.views: dict[str, View] = {}
@@ -142,6 +133,8 @@ class App:
         self.counters = {"sessions_opened": 0, "sessions_closed": 0}
         self.scheduler = Scheduler(self)
         self.reception = Reception(self)
+        self.scheduler.on_report = self._report
+        self.scheduler.on_blocked = self._blocked
         self._template: Template | None = None
         self._factory: Callable[..., Any] | None = None
         self.init_state({} if state is None else state)
@@ -188,6 +181,7 @@ class App:
         def register(fn: Callable[..., Any]) -> Callable[..., Any]:
             self.handlers.claim(fn)
             self.middlewares = (*self.middlewares, self.handlers.make_middleware(fn))
+            self.scheduler.middlewares = self.middlewares
             return fn
 
         return register
@@ -265,6 +259,11 @@ class App:
     # -- life ---------------------------------------------------------------------------------
 
     @property
+    def sync_opening(self) -> bool:
+        """Whether a session opens without waiting for anything."""
+        return not self.verifiers and self._factory is None
+
+    @property
     def running(self) -> bool:
         """Whether the app accepts sessions."""
         return self.phase == "running"
@@ -279,7 +278,7 @@ class App:
         self.loop = loop
         self.clock: Clock = self._given_clock or LoopClock(loop)
         self.deadlines = Deadlines(self.clock)
-        self.budget = Budget(self.settings.total_log_bytes)
+        self.budget = Budget(self.settings.total_log_bytes, self._overflowed)
         self.scheduler.start(loop, self.clock)
         self.log.start()
         self.phase = "running"
@@ -512,6 +511,13 @@ class App:
         """The sessions of a group."""
         return tuple(self._groups.get(name, {}).values())
 
+    def _overflowed(self, link: Any) -> None:
+        """A stalled link was closed for the sake of the others: nobody was looking at it."""
+        for connection in self.reception.connections:
+            if connection.link is link:
+                self.reception.touch(connection)
+                return
+
     # -- running things -----------------------------------------------------------------------
 
     def call_on_loop(self, callback: Callable[..., object], *args: Any) -> None:
@@ -553,3 +559,12 @@ class App:
             "events": dict(self.events.counters),
         }
 
+
+    def _report(self, what: str, error: BaseException | None) -> None:
+        if error is None:
+            self.log.error(what)
+        else:
+            self.log.exception(what, error)
+
+    def _blocked(self, blockage: Blockage) -> None:
+        self.log.warning(str(blockage))

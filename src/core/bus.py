@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from ._fast import current_turn
 from .channels import Channel, Delivered, Overflow, Question, Reaction, SessionReaction, Stream
 from .current import registering
-from .encode import encode
+from .encode import encode_value
 from .errors import BadHandler, Busy, Closed, NotFound, Refused, Timeout, TooLarge
 from .types import EVENT_NAME, Lane
 
 if TYPE_CHECKING:
     from .app import App
     from .link import ServerLink
+    from .links import Links
     from .session import Session
 
 __all__ = ["Bus", "Delivered", "Overflow"]
@@ -264,21 +265,21 @@ class Bus:
 
     def _sessions_of(self, channel: Channel, reaction: SessionReaction) -> Iterable[Session]:
         if reaction.subscribed:
-            return tuple(dict.fromkeys(channel.links.values()))
+            return tuple(dict.fromkeys(links.session for links in channel.links.values()))
         return tuple(self._app.sessions.values())
 
     def _to_links(self, channel: Channel, data: Any) -> tuple[int, int]:
         if not channel.links:
             return 0, 0
-        encoded = encode(data)
+        encoded = encode_value(data)
         if len(encoded) > self._app.settings.max_frame_out:
             raise TooLarge(
                 f"the data of signal {channel.name!r} is {len(encoded)} bytes on the wire, above "
                 f"max_frame_out ({self._app.settings.max_frame_out})"
             )
-        for link, session in tuple(channel.links.items()):
+        for link, links in tuple(channel.links.items()):
             link.push_signal(channel.name, encoded)
-            session.flush_soon(link)
+            links.flush_soon(link)
         return len(channel.links), 0
 
     def _offer(self, stream: Stream, data: Any) -> bool:
@@ -435,9 +436,9 @@ class Bus:
 
     # -- clients ----------------------------------------------------------------------------
 
-    def subscribe_link(self, name: str, session: Session, link: ServerLink) -> None:
+    def subscribe_link(self, name: str, links: Links, link: ServerLink) -> None:
         """A client subscribes. Raises :class:`NotFound` for internal and unknown names alike."""
-        self._public_channel(name).links[link] = session
+        self._public_channel(name).links[link] = links
 
     def unsubscribe_link(self, name: str, link: ServerLink) -> None:
         """A client unsubscribes; being no subscriber is no error."""

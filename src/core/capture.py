@@ -206,8 +206,9 @@ class Router(io.TextIOBase):
 class _AboveRoot(logging.Handler):
     """Copies log records to the log of the session whose turn made them."""
 
-    def createLock(self) -> None:  # noqa: N802 its name in logging
-        self.lock = None  # the logs need none, and one lock would join all sessions
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.emit(record)  # without the lock of handlers, which would join all sessions
+        return True
 
     def emit(self, record: logging.LogRecord) -> None:
         if not hasattr(record, "greenroom_said_it"):

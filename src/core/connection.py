@@ -89,7 +89,7 @@ class Connection:
             return
         assert self.links is not None
         for request in link.receive(packet, now):
-            self.links.request(link, request)
+            self.links.request(link, request, len(packet.data))
         self.app.reception.touch(self)
 
     def drained(self) -> None:
@@ -168,7 +168,18 @@ class Connection:
         except LinkError as error:
             self.end(error.close)
             return
-        self._opening = self.app.start_eagerly(self._open(hello))
+        self._begin(hello)
+
+    def _begin(self, hello: Hello) -> None:
+        opening = self._open(hello)
+        if not self.app.sync_opening:
+            self._opening = self.app.start_task(opening)
+            return
+        try:
+            opening.send(None)
+        except StopIteration:
+            return
+        raise AssertionError("opening a session waited although there was nothing to wait for")
 
     async def _open(self, hello: Hello) -> None:
         try:
@@ -186,4 +197,4 @@ class Connection:
     def again(self, hello: Hello) -> None:
         """A second hello on an open connection."""
         if self._opening is None:
-            self._opening = self.app.start_eagerly(self._open(hello))
+            self._begin(hello)

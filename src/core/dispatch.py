@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._fast import Message
-from .encode import encode
+from .encode import encode_value
 from .errors import GreenroomError, NotFound
 from .link import Request, ServerLink
 from .types import Lane
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 __all__ = ["carry_out"]
 
 
-def carry_out(links: Links, link: ServerLink, request: Request) -> None:
-    """Do what a client's frame asks for, or answer why not. Never raises."""
+def carry_out(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    """Do what a client's frame of ``size`` bytes asks for, or answer why not. Never raises."""
     try:
-        KINDS[request.kind](links, link, request)
+        KINDS[request.kind](links, link, request, size)
     except GreenroomError as error:
         link.error(request.id, error.code, str(error), getattr(error, "retry_after", None))
         links.flush_soon(link)
 
 
-def _event(links: Links, link: ServerLink, request: Request) -> None:
+def _event(links: Links, link: ServerLink, request: Request, size: int) -> None:
     session = links.session
     handlers = session.resolve(request.type, link.label)
     if not handlers:
@@ -47,7 +47,7 @@ def _event(links: Links, link: ServerLink, request: Request) -> None:
             context=request.context,
             lane=Lane.INTERACTIVE,
             place=first.place,
-            size=request.size,
+            size=size,
             label=link.label,
             link=link,
             id=request.id,
@@ -56,7 +56,7 @@ def _event(links: Links, link: ServerLink, request: Request) -> None:
     )
 
 
-def _query(links: Links, link: ServerLink, request: Request) -> None:
+def _query(links: Links, link: ServerLink, request: Request, size: int) -> None:
     name, data, timeout = request.data["name"], request.data["data"], request.data["timeout"]
     session = links.session
     bus = session.app.events
@@ -64,16 +64,16 @@ def _query(links: Links, link: ServerLink, request: Request) -> None:
     _answer_later(links, link, request, bus.client_request(name, data, timeout, session))
 
 
-def _trigger(links: Links, link: ServerLink, request: Request) -> None:
+def _trigger(links: Links, link: ServerLink, request: Request, size: int) -> None:
     name, data = request.data["name"], request.data["data"]
     session = links.session
     bus = session.app.events
-    bus.check_client_trigger(name, request.size)
+    bus.check_client_trigger(name, size)
     bus.authorize(session, "trigger", name, data)
     _answer_later(links, link, request, bus.client_trigger(name, data))
 
 
-def _subscribe(links: Links, link: ServerLink, request: Request) -> None:
+def _subscribe(links: Links, link: ServerLink, request: Request, size: int) -> None:
     name = request.data["name"]
     session = links.session
     bus = session.app.events
@@ -82,13 +82,13 @@ def _subscribe(links: Links, link: ServerLink, request: Request) -> None:
     _answer(links, link, request, True)
 
 
-def _unsubscribe(links: Links, link: ServerLink, request: Request) -> None:
+def _unsubscribe(links: Links, link: ServerLink, request: Request, size: int) -> None:
     name = request.data["name"]
     links.session.app.events.unsubscribe_link(name, link)
     _answer(links, link, request, True)
 
 
-def _cancel(links: Links, link: ServerLink, request: Request) -> None:
+def _cancel(links: Links, link: ServerLink, request: Request, size: int) -> None:
     target = request.data["id"]
     task = links.work(link).get(target)
     if task is not None:
@@ -98,33 +98,33 @@ def _cancel(links: Links, link: ServerLink, request: Request) -> None:
     _answer(links, link, request, cancelled)
 
 
-def _refresh(links: Links, link: ServerLink, request: Request) -> None:
+def _refresh(links: Links, link: ServerLink, request: Request, size: int) -> None:
     connection = links.connections.get(link)
     binding = None if connection is None else connection.binding
     token, expires = links.session.app.reception.make_token(links.session, binding)
     _answer(links, link, request, {"token": token, "expires": expires})
 
 
-def _reply(links: Links, link: ServerLink, request: Request) -> None:
+def _reply(links: Links, link: ServerLink, request: Request, size: int) -> None:
     call, value = request.data["call"], request.data["value"]
     _answer(links, link, request, links.confirmed(call, value))
 
 
-def _upload(links: Links, link: ServerLink, request: Request) -> None:
+def _upload(links: Links, link: ServerLink, request: Request, size: int) -> None:
     raise NotFound("this server takes no uploads")  # files beside the stream are not here yet
 
 
-def _bye(links: Links, link: ServerLink, request: Request) -> None:
+def _bye(links: Links, link: ServerLink, request: Request, size: int) -> None:
     links.drop(link)
 
 
-def _hello(links: Links, link: ServerLink, request: Request) -> None:
+def _hello(links: Links, link: ServerLink, request: Request, size: int) -> None:
     connection = links.connections.get(link)
     if connection is not None:
         connection.again(request.data)
 
 
-KINDS: Mapping[str, Callable[[Links, ServerLink, Request], None]] = {
+KINDS: Mapping[str, Callable[[Links, ServerLink, Request, int], None]] = {
     "event": _event,
     "query": _query,
     "trigger": _trigger,
@@ -141,7 +141,7 @@ KINDS: Mapping[str, Callable[[Links, ServerLink, Request], None]] = {
 
 def _answer(links: Links, link: ServerLink, request: Request, value: Any) -> None:
     if request.id is not None:
-        link.result(request.id, encode(value))
+        link.result(request.id, encode_value(value))
     links.flush_soon(link)
 
 

@@ -1,4 +1,4 @@
-"""Handlers: the functions clients may run, their names, and who hears which event.
+"""Handlers: the functions clients may run, and their names.
 
 Threads. A `HandlerTable` is written while an app is put together, on any one thread, and by ``on``
 and ``off`` later; every change makes new dicts and puts them in place in one step, so that
@@ -12,152 +12,39 @@ again, unless it was listed or decorated: then somebody wrote down that browsers
 
 from __future__ import annotations
 
-import inspect
-import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+from weakref import WeakValueDictionary
 
-from ._fast import CallPlan
+from .callbacks import CallbackTable, Heard, Subscription, table_lock
 from .errors import BadHandler
-from .exposure import Options, discover, module_name, options_of
+from .exposure import discover, handler, module_name, options_of
 from .middlewares import Middleware
-from .payloads import converter
+from .parts import Handler
 from .plans import (
-    INJECTABLE,
-    Filling,
     describe,
-    fill_by_name,
-    fill_callback,
     fill_reaction,
-    is_async,
     layers,
     location,
     name_of,
 )
-from .types import DEFAULT_LABEL, EVENT_NAME, HANDLER_NAME, Place, Slot
+from .state import set_subscriber_adapter
+from .subscribers import Subscriber
+from .types import HANDLER_NAME
 
-__all__ = ["Handler", "HandlerTable", "LeftOut", "Subscription"]
+__all__ = [
+    "CallbackTable",
+    "Handler",
+    "HandlerTable",
+    "LeftOut",
+    "Subscription",
+    "handler",
+]
 
 Function = Callable[..., Any]
-
-EVERYTHING: Final = "*"
-RESERVED: Final = "gr:"
-
-
-class Handler:
-    """A function as a turn calls it."""
-
-    __slots__ = (
-        "answers",
-        "concurrent",
-        "fn",
-        "is_async",
-        "name",
-        "place",
-        "plan",
-        "qualified",
-        "where",
-    )
-
-    fn: Function
-    plan: CallPlan
-    place: Place  # async: LOOP, sync: WORKER, inline: INLINE
-    is_async: bool
-    concurrent: bool  # starts beside the session's turns
-    answers: bool  # False for a listener to everything: its result is dropped
-    name: str  # what clients call it; for callbacks the event
-    qualified: str  # module.name
-    where: str  # file:line
-
-    def __init__(
-        self,
-        fn: Function,
-        name: str,
-        *,
-        qualified: str = "",
-        filling: Filling[Slot] | None = None,
-        what: str = "handler",
-        answers: bool = True,
-    ) -> None:
-        options = options_of(fn) or Options()
-        if filling is None:
-            filling = fill_by_name(fn, INJECTABLE, what, payload=Slot.PAYLOAD)
-        self.fn = fn
-        self.is_async = _is_coroutine_function(fn, options, what)
-        convert = converter(fn, filling.payloads, what)
-        target = fn if answers else _without_answer(fn, self.is_async)
-        self.plan = CallPlan(target, filling.positional, filling.keywords, convert)
-        self.place = (
-            Place.LOOP if self.is_async else Place.INLINE if options.inline else Place.WORKER
-        )
-        self.concurrent = options.concurrent
-        self.answers = answers
-        self.name = name
-        self.qualified = qualified or name
-        self.where = location(fn)
-
-    def __repr__(self) -> str:
-        return f"<Handler {self.qualified} {self.place.name} {self.where}>"
-
-
-def _is_coroutine_function(fn: Any, options: Options, what: str) -> bool:
-    for layer in layers(fn):
-        if inspect.isgeneratorfunction(layer) or inspect.isasyncgenfunction(layer):
-            raise BadHandler(
-                f"{what} {describe(fn)} is a generator: clients would get no answer. Assign state "
-                f"as the work goes on, and return the result"
-            )
-    found = is_async(fn)
-    if found and options.inline:
-        raise BadHandler(f"{what} {describe(fn)} is async: drop inline=True, it runs on the loop")
-    return found
-
-
-def _without_answer(fn: Function, coroutine: bool) -> Function:
-    """``fn``, whose result nobody gets."""
-    if coroutine:
-
-        async def listen(*args: Any, **kwargs: Any) -> None:
-            await fn(*args, **kwargs)
-
-        return listen
-
-    async def finish(result: Awaitable[Any]) -> None:
-        await result
-
-    def hear(*args: Any, **kwargs: Any) -> Awaitable[None] | None:
-        result = fn(*args, **kwargs)
-        return finish(result) if inspect.isawaitable(result) else None
-
-    return hear
-
-
-class Subscription:
-    """What ``on`` returns: ``off()`` ends it; more than once is fine."""
-
-    __slots__ = ("_end", "event", "handler", "label")
-
-    def __init__(
-        self,
-        event: str,
-        handler: Handler,
-        label: str | None,
-        end: Callable[[Subscription], None],
-    ) -> None:
-        self._end = end
-        self.event = event
-        self.handler = handler
-        self.label = label
-
-    def off(self) -> None:
-        """Stop hearing the event. A turn that has begun still runs the callback."""
-        self._end(self)
-
-    def __repr__(self) -> str:
-        return f"<Subscription {self.event!r} label={self.label!r} {self.handler.where}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +63,7 @@ class LeftOut(NamedTuple):
     why: str
 
 
-class HandlerTable:
+class HandlerTable(CallbackTable):
     """Everything that answers to a name: handlers, and the subscriptions of ``on``.
 
     ``expose`` is ``Settings.expose``; ``root`` the folder of the application, where modules do not
@@ -186,19 +73,17 @@ class HandlerTable:
     def __init__(
         self, expose: Literal["public", "decorated"] = "public", *, root: Path | None = None
     ) -> None:
+        super().__init__()
         self._expose = expose
         self._root = root
-        self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}  # by qualified name
         self._unfit: dict[str, list[LeftOut]] = {}  # by module
-        self._claimed: dict[int, Any] = {}  # by id; held, so that an id stays theirs
-        self._subscriptions: tuple[Subscription, ...] = ()
-        # What resolve() looks at; replaced as a whole.
+        # By id. Weakly: sessions register closures by the thousand. What cannot be held weakly is
+        # no plain function, and only those are discovered.
+        self._claimed: WeakValueDictionary[int, Any] = WeakValueDictionary()
+        self._layers: frozenset[int] = frozenset()  # ids of the entries' functions, and below
         self._names: Mapping[str, Handler] = MappingProxyType({})
         self._ambiguous: dict[str, list[Handler]] = {}
-        self._fixed: dict[str, tuple[Handler, ...]] = {}
-        self._by_label: dict[str, tuple[tuple[str | None, Handler], ...]] = {}
-        self._everything: tuple[tuple[str | None, Handler], ...] = ()
 
     # -- registering --------------------------------------------------------------------------
 
@@ -237,7 +122,7 @@ class HandlerTable:
             if other is not None and other.handler.fn is not fn:
                 raise _twice(qualified, other.handler, entry.handler)
             found[qualified] = entry
-        with self._lock:
+        with table_lock:
             kept = {name: e for name, e in self._entries.items() if e.source != source}
             for qualified, entry in found.items():
                 listed = kept.get(qualified)
@@ -262,7 +147,7 @@ class HandlerTable:
             source = "main"
         entry = self._entry(fn, name or name_of(fn), source, main=False, explicit=True, listed=True)
         qualified = entry.handler.qualified
-        with self._lock:
+        with table_lock:
             other = self._entries.get(qualified)
             if other is not None and other.handler.fn is not fn:
                 raise _twice(qualified, other.handler, entry.handler)
@@ -296,39 +181,22 @@ class HandlerTable:
         Holds for wrappers around it too, and whether it is discovered before or after. Listed and
         decorated handlers stay handlers.
         """
-        with self._lock:
+        with table_lock:
+            if self._note_claim(fn):
+                self._rebuild()
+
+    def _note_claim(self, fn: Any) -> bool:
+        """Remember a claim; whether it concerns a handler that is here already."""
+        try:
             self._claimed[id(fn)] = fn
-            self._rebuild()
+        except TypeError:
+            return False
+        return id(fn) in self._layers
 
     def on(self, event: str, callback: Function, *, label: str | None = None) -> Subscription:
-        """Run ``callback`` for ``event``: ``namespace:name``, a handler's plain name, or ``*``.
-
-        ``label``: only when it comes from the view of that label. Raises BadHandler for a callback
-        that cannot be called, ValueError for a name no event has.
-        """
-        _check_event(event)
-        what = f"callback of {event!r}"
-        handler = Handler(
-            callback,
-            event,
-            qualified=f"{getattr(callback, '__module__', '')}.{name_of(callback)}",
-            filling=fill_callback(callback, what),
-            what=what,
-            answers=event != EVERYTHING,
-        )
-        subscription = Subscription(event, handler, label, self._drop)
-        with self._lock:
-            self._claimed[id(callback)] = callback
-            self._subscriptions = (*self._subscriptions, subscription)
-            self._rebuild()
+        subscription = super().on(event, callback, label=label)
+        self.claim(callback)
         return subscription
-
-    def _drop(self, subscription: Subscription) -> None:
-        with self._lock:
-            left = tuple(s for s in self._subscriptions if s is not subscription)
-            if len(left) != len(self._subscriptions):
-                self._subscriptions = left
-                self._rebuild()
 
     # -- making what else runs in turns ---------------------------------------------------------
 
@@ -347,19 +215,6 @@ class HandlerTable:
 
     # -- looking up -----------------------------------------------------------------------------
 
-    def resolve(self, event: str, label: str | None = DEFAULT_LABEL) -> tuple[Handler, ...] | None:
-        """What runs for ``event`` from the view ``label``, in order; None: nothing does.
-
-        The handler of that name comes first, then callbacks in the order they were registered.
-        """
-        found = self._fixed.get(event)
-        if found is not None:
-            return found
-        entries = self._by_label.get(event)
-        if entries is None:
-            entries = self._everything
-        return tuple([h for only, h in entries if only is None or only == label]) or None
-
     @property
     def names(self) -> Mapping[str, Handler]:
         """The handlers clients may call, under their bare and their qualified names."""
@@ -377,18 +232,24 @@ class HandlerTable:
         return result
 
     def report(self) -> list[str]:
-        """What browsers may call and what was left out: lines for the start-up log and doctor."""
-        names: dict[Handler, list[str]] = {}
-        for name, handler in self._names.items():
-            names.setdefault(handler, []).append(name)
-        functions = len({id(handler.fn) for handler in names})
+        """What browsers may call and what was left out: lines for the start-up log and doctor.
+
+        The first line says how many functions are handlers; callbacks of ``on`` follow them.
+        """
+        known: dict[Handler, list[str]] = {}
+        for name, found in self._names.items():
+            known.setdefault(found, []).append(name)
+        functions = len({id(found.fn) for found in known})
         lines = [f"browsers may call {functions} function{'' if functions == 1 else 's'}"]
-        for handler, known in sorted(names.items(), key=lambda item: item[0].qualified):
-            also = "".join(f", also {name}" for name in known[1:])
-            lines.append(f"  {known[0]}  {handler.where}{also}")
-        for name, handlers in sorted(self._ambiguous.items()):
-            rivals = ", ".join(f"{handler.qualified} ({handler.where})" for handler in handlers)
-            lines.append(f"  not as {name!r}, which could be any of {rivals}: use the full name")
+        for found, names in sorted(known.items(), key=lambda item: item[0].qualified):
+            also = "".join(f", also {name}" for name in names[1:])
+            lines.append(f"  {names[0]}  {found.where}{also}")
+        for each in self.subscriptions:
+            label = "" if each.label is None else f" from {each.label!r}"
+            lines.append(f"  on {each.event!r}{label}  {each.handler.where}")
+        for name, rivals in sorted(self._ambiguous.items()):
+            others = ", ".join(f"{rival.qualified} ({rival.where})" for rival in rivals)
+            lines.append(f"  not as {name!r}, which could be any of {others}: use the full name")
         for name, where, why in self.left_out:
             lines.append(f"  left out: {name} ({where}): {why}")
         return lines
@@ -396,12 +257,14 @@ class HandlerTable:
     # -- the index ------------------------------------------------------------------------------
 
     def _is_claimed(self, fn: Any) -> bool:
-        return any(id(layer) in self._claimed for layer in layers(fn))
+        return any(self._claimed.get(id(layer)) is layer for layer in layers(fn))
 
     def _rebuild(self) -> None:
         """Make anew what resolve() looks at. Under the lock."""
+        entries = self._entries.values()
+        self._layers = frozenset(id(each) for e in entries for each in layers(e.handler.fn))
         bare: dict[str, list[_Entry]] = {}
-        for entry in self._entries.values():
+        for entry in entries:
             if entry.explicit or not self._is_claimed(entry.handler.fn):
                 bare.setdefault(entry.handler.name, []).append(entry)
         names: dict[str, Handler] = {}
@@ -415,33 +278,12 @@ class HandlerTable:
         for rivals in bare.values():
             names.update((entry.handler.qualified, entry.handler) for entry in rivals)
 
-        heard: dict[str, list[tuple[str | None, Handler]]] = {}
-        everything: list[tuple[str | None, Handler]] = []
-        for name, handler in names.items():
-            heard[name] = [(None, handler)]
-        for subscription in self._subscriptions:
-            if subscription.event != EVERYTHING:
-                heard.setdefault(subscription.event, [])
-        for subscription in self._subscriptions:
-            item = (subscription.label, subscription.handler)
-            if subscription.event == EVERYTHING:
-                everything.append(item)
-                for items in heard.values():
-                    items.append(item)
-            else:
-                heard[subscription.event].append(item)
-
-        self._fixed = {
-            event: tuple(handler for _, handler in items)
-            for event, items in heard.items()
-            if all(only is None for only, _ in items)
-        }
-        self._by_label = {
-            event: tuple(items) for event, items in heard.items() if event not in self._fixed
-        }
-        self._everything = tuple(everything)
         self._names = MappingProxyType(names)
         self._ambiguous = ambiguous
+        self._put(self._subscriptions)
+
+    def _first(self) -> dict[str, Heard]:
+        return {name: ((None, found),) for name, found in self._names.items()}
 
 
 def _twice(qualified: str, first: Handler, second: Handler) -> BadHandler:
@@ -451,12 +293,5 @@ def _twice(qualified: str, first: Handler, second: Handler) -> BadHandler:
     )
 
 
-def _check_event(event: str) -> None:
-    if event == EVERYTHING:
-        return
-    if event.startswith(RESERVED):
-        raise ValueError(f"{event!r}: names that begin with gr: belong to the protocol")
-    if not (EVENT_NAME.match(event) or HANDLER_NAME.match(event)):
-        raise ValueError(
-            f"{event!r} is no event: use namespace:name, a handler's plain name, or * for all"
-        )
+# Subscribers of the state are injected like handlers, from whatever turn makes the assignment.
+set_subscriber_adapter(Subscriber)

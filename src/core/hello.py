@@ -87,11 +87,13 @@ def make_close(
 class LinkError(GreenroomError):
     """A connection cannot go on. ``close`` is what to answer."""
 
-    def __init__(self, code: str, message: str, *, retry: Retry | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, *, after: float | None = None, retry: Retry | None = None
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
-        self.close = make_close(code, message, retry=retry)
+        self.close = make_close(code, message, after=after, retry=retry)
 
 
 # -- hello and welcome --------------------------------------------------------------------------

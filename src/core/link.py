@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from ._patch import decode_value
 from ._stream import Request, Stream, Tally
 from .budget import Budget
 from .hello import (
@@ -31,8 +32,8 @@ from .hello import (
     read_hello,
 )
 from .link_table import CUT, EXPIRED, GAPPED, GREETING, NEW, OPEN, TABLE, IllegalEvent
-from .packet import Malformed, NotUtf8, Parts, dumps, is_list, loads, object_in, revive
-from .requests import READERS, Reader, refuse_depth
+from .packet import Malformed, NotUtf8, Parts, dumps, is_list, loads, object_in
+from .requests import READERS, Reader
 from .settings import Settings
 from .types import MAX_DEPTH, Packet
 
@@ -46,7 +47,7 @@ RETRY_AFTER: Final = 1.0  # seconds; what a refused client is told
 BAD_FRAMES: Final = 3  # within the window: the client need not come back
 
 PLAIN: Final = Profile()
-_Look = tuple[tuple[bytes, ...], bool, bool]  # a packet's buffers; may values be special; or deep
+_Look = tuple[tuple[bytes, ...], bool]  # a packet's buffers; may its values be special
 
 
 class ServerLink(Stream):
@@ -58,15 +59,16 @@ class ServerLink(Stream):
         "_bad_at",
         "_buffered",
         "_crowd",
+        "_debt",
+        "_debt_at",
         "_heard_at",
         "_nacked_at",
         "_nacks",
         "_parts",
         "_pinged_at",
         "_profile",
+        "_rate",
         "_refused",
-        "_spent",
-        "_tau",
         "accepted",
         "closing",
         "detached_at",
@@ -114,7 +116,8 @@ class ServerLink(Stream):
         self._nacks = 0
         self._nacked_at = 0.0
         self._refused = 0
-        self._tau = self._spent = 0.0  # the token bucket: seconds a frame costs; paid up to here
+        self._rate = 0.0  # frames a second that are paid back; 0: no limit
+        self._debt = self._debt_at = 0.0  # frames taken in, less what was paid back by then
         if isinstance(budget, Budget):
             budget.links.add(self)
 
@@ -185,9 +188,8 @@ class ServerLink(Stream):
         self._parts = None
         self._heard_at = self._pinged_at = now
         self._buffered = self._nacks = self._refused = 0
-        rate = self.settings.rate if profile.limited else 0.0
-        self._tau = 1.0 / rate if rate else 0.0
-        self._spent = now
+        self._rate = self.settings.rate if profile.limited else 0.0
+        self._debt, self._debt_at = 0.0, now
 
     def detach(self, now: float) -> None:
         """The connection is gone. The link waits ``window`` seconds for the next."""
@@ -234,6 +236,7 @@ class ServerLink(Stream):
 
     def _do_shut(self, close: Close) -> None:
         self.hold()
+        self._parts = None
         self.closing = close
 
     def _do_hang_up(self) -> None:
@@ -296,10 +299,11 @@ class ServerLink(Stream):
         except ValueError:
             self._bad(now, "a frame is JSON")
             return
-        # Whether the values need a closer look: only text like this can hold such values.
-        special = b"$" in data or b"\\u0024" in data
-        deep = data.count(b"{") + data.count(b"[") > MAX_DEPTH
-        self._frame(frame, (buffers, special, deep), now, out)
+        # Only text like this can hold bytes, wrapped objects, or values that are nested too deeply.
+        special = (
+            b"$" in data or b"\\u0024" in data or data.count(b"{") + data.count(b"[") > MAX_DEPTH
+        )
+        self._frame(frame, (buffers, special), now, out)
 
     def _frame(self, frame: dict[str, Any], look: _Look, now: float, out: list[Request]) -> None:
         if type(frame) is not dict:
@@ -312,7 +316,7 @@ class ServerLink(Stream):
         if label is not None and label != self.label:
             return self._bad(now, "the frame carries the label of another link")
         over = False
-        if self._tau and kind != "gr:batch":
+        if self._rate and kind != "gr:batch":
             over = self._over_rate(now)
         number = frame.get("id")
         if number is None:
@@ -342,11 +346,13 @@ class ServerLink(Stream):
 
     def _over_rate(self, now: float) -> bool:
         """Pay for one frame. True: there is nothing to pay with; the tenth in a row closes."""
-        spent = max(self._spent, now) + self._tau
-        if spent - now <= self._tau * max(self.settings.burst, 1):
-            self._spent = spent
+        debt = max(0.0, self._debt - (now - self._debt_at) * self._rate)
+        self._debt_at = now
+        if debt + 1 <= max(self.settings.burst, 1):
+            self._debt = debt + 1
             self._refused = 0
             return False
+        self._debt = debt
         self.refused += 1
         self._refused += 1
         if self._refused >= REFUSALS:
@@ -387,21 +393,18 @@ class ServerLink(Stream):
             self.error(number, "busy", "too many unanswered frames", RETRY_AFTER)
             return
         data, context = frame.get("data"), frame.get("context")
-        buffers, special, deep = look
+        buffers, special = look
         try:
             if context is not None and type(context) is not dict:
                 raise Malformed("context is an object")
-            if deep:
-                refuse_depth(data, "data")
-                refuse_depth(context, "context")
             if special:
-                held = buffers if self.binary else None
-                data, context = revive(data, held), revive(context, held)
+                held = buffers if self.binary else ()
+                data, context = decode_value(data, held), decode_value(context, held)
             if read is not None:
                 name, data = read(data)
             else:
                 name = "event"
-        except Malformed as error:
+        except ValueError as error:
             self.error(number, "bad_payload", str(error))
             return
         out.append(Request(name, number, kind, data, context))

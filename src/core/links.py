@@ -12,7 +12,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from ._patch import Patch, Segmented
-from .encode import encode
+from .encode import encode_value
 from .hello import Hello, LinkError, make_close
 from .link import EXPIRED, Request, ServerLink
 from .dispatch import carry_out
@@ -147,12 +147,12 @@ class Links:
 
     # -- both directions ----------------------------------------------------------------------
 
-    def request(self, link: ServerLink, request: Request) -> None:
-        """A frame that the link has checked: carry it out."""
+    def request(self, link: ServerLink, request: Request, size: int) -> None:
+        """A frame of ``size`` bytes that the link has checked: carry it out."""
         session = self.session
         session.last_active = session.app.clock.time()
         session.acknowledged = True
-        carry_out(self, link, request)
+        carry_out(self, link, request, size)
 
     def push_patch(self, patch: Patch) -> None:
         """Put a patch into every stream."""
@@ -196,6 +196,7 @@ class Links:
             return None
         foreign = not ledger.owned
         patch = session.ship(foreign)
+        ledger.shipped()
         if patch is not None:
             self.push_patch(patch)
             self.flush()
@@ -214,7 +215,7 @@ class Links:
             return
         self._calls += 1
         self._questions[self._calls] = question
-        self.push_event("gr:confirm", encode({"call": self._calls, "message": message}), None)
+        self.push_event("gr:confirm", encode_value({"call": self._calls, "message": message}), None)
         clock = self.session.app.clock
         question.timer = clock.call_at(
             clock.time() + question.timeout, self.confirmed, self._calls, None

@@ -141,7 +141,11 @@ class _Log:
                 level = name
         error = record.exc_info[1] if record.exc_info else None
         details = None if error is None else _formatted(error)
-        self.write(level, record.getMessage(), handler=handler, traceback=details)
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001 arguments that do not fit: logging itself reports those
+            text = str(record.msg)
+        self.write(level, text, handler=handler, traceback=details)
 
     def flush(self) -> None:
         """Make records of lines that were begun with ``print(..., end="")`` and not ended."""

@@ -1,4 +1,4 @@
-"""Frames as bytes: JSON in and out, values that carry bytes, batches, parts, binary messages.
+"""Frames as bytes: JSON in and out, batches, parts, binary messages.
 
 Nothing here knows a link. What a transport moves is a :class:`~greenroom.core.types.Packet`: one
 frame's JSON and the buffers it refers to. Everything here may be called from any thread.
@@ -6,14 +6,12 @@ frame's JSON and the buffers it refers to. Everything here may be called from an
 
 from __future__ import annotations
 
-import binascii
 import json
 import struct
-from base64 import b64decode
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeGuard, cast
 
-from .types import MAX_DEPTH, Bytes, Packet
+from .types import Packet
 
 __all__ = [
     "Malformed",
@@ -27,8 +25,6 @@ __all__ = [
     "is_list",
     "loads",
     "object_in",
-    "revive",
-    "too_deep",
 ]
 
 # -- the seam: JSON text in UTF-8 ---------------------------------------------------------------
@@ -87,73 +83,6 @@ def is_list(value: Any) -> TypeGuard[list[Any]]:
 def object_in(value: Any) -> dict[str, Any] | None:
     """``value`` if it is a JSON object, else None."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
-
-
-# -- values -------------------------------------------------------------------------------------
-
-
-def too_deep(value: Any, limit: int = MAX_DEPTH) -> str | None:
-    """The JSON Pointer of a place that is nested deeper than ``limit`` containers, or None."""
-    if object_in(value) is None and not is_list(value):
-        return None
-    level: list[tuple[Any, Any, Any]] = [(value, None, "")]  # (container, parent's entry, key)
-    depth = 1
-    while level:
-        if depth > limit:
-            entry: Any = level[0]
-            keys: list[str] = []
-            while entry is not None and entry[1] is not None:
-                keys.append(str(entry[2]).replace("~", "~0").replace("/", "~1"))
-                entry = entry[1]
-            return "".join(f"/{key}" for key in reversed(keys))
-        below: list[tuple[Any, Any, Any]] = []
-        for entry in level:
-            held = entry[0]
-            fields = object_in(held)
-            for key, item in enumerate(held) if fields is None else fields.items():
-                if object_in(item) is not None or is_list(item):
-                    below.append((item, entry, key))
-        level = below
-        depth += 1
-    return None
-
-
-_BYTES_KEYS: Final = frozenset(("$bytes", "mime", "name"))
-
-
-def revive(value: Any, buffers: Sequence[bytes] | None = None) -> Any:
-    """Turn ``{"$bytes": ...}`` into :class:`Bytes` and take ``{"$dict": ...}`` out of its wrapper.
-
-    ``buffers`` are those of the message on links with the binary flag, else None. Raises
-    :class:`Malformed`. The depth of ``value`` must have been checked.
-    """
-    if is_list(value):
-        return [revive(item, buffers) for item in value]
-    fields = object_in(value)
-    if fields is None:
-        return value
-    if "$bytes" in fields:
-        return _revive_bytes(fields, buffers)
-    if "$dict" in fields:
-        inner = object_in(fields["$dict"])
-        if inner is None or len(fields) != 1:
-            raise Malformed('"$dict" must stand alone and hold an object')
-        fields = inner
-    return {key: revive(item, buffers) for key, item in fields.items()}
-
-
-def _revive_bytes(value: dict[str, Any], buffers: Sequence[bytes] | None) -> Bytes:
-    raw, mime, name = value["$bytes"], value.get("mime") or "", value.get("name") or ""
-    if not (value.keys() <= _BYTES_KEYS and isinstance(mime, str) and isinstance(name, str)):
-        raise Malformed('beside "$bytes" only "mime" and "name" are allowed, as strings')
-    if isinstance(raw, str):
-        try:
-            return Bytes(b64decode(raw, validate=True), mime, name)
-        except (binascii.Error, ValueError):
-            raise Malformed('"$bytes" is not base64') from None
-    if type(raw) is int and buffers is not None and 0 <= raw < len(buffers):
-        return Bytes(buffers[raw], mime, name)
-    raise Malformed('"$bytes" is neither base64 nor the index of a buffer of this message')
 
 
 # -- batches and parts --------------------------------------------------------------------------

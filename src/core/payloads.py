@@ -32,16 +32,31 @@ SHOWN: Final = 5  # complaints of pydantic in one message
 def converter(fn: Any, payloads: Iterable[Wanted], what: str = "handler") -> Converter | None:
     """What turns a payload into what the parameters of ``fn`` declare; None: hand it over as it is.
 
+    An event without data leaves the default of a ``payload`` alone.
     Raises BadHandler for annotations that cannot be resolved or validated.
     """
-    declared = [_resolve(fn, want, what) for want in payloads]
-    if not declared:
+    wants = tuple(payloads)
+    if not wants:
         return None
-    if any(hint != declared[0] for hint in declared):
+    check = _checking(fn, [_resolve(fn, want, what) for want in wants], what)
+    default = next((want.default for want in wants if not want.required), Parameter.empty)
+    if default is Parameter.empty or (default is None and check is None):
+        return check
+
+    def convert(payload: Any) -> Any:
+        if payload is None:
+            return default
+        return payload if check is None else check(payload)
+
+    return convert
+
+
+def _checking(fn: Any, declared: list[Any], what: str) -> Converter | None:
+    hint = declared[0]
+    if any(other != hint for other in declared):
         raise BadHandler(
             f"{what} {describe(fn)} declares its payload twice, as two types: annotate one of them"
         )
-    hint = declared[0]
     if any(hint is unchecked for unchecked in UNCHECKED):
         return None
     try:

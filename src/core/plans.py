@@ -20,7 +20,7 @@ import inspect
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import Parameter
 from typing import Any, Final, Generic, TypeVar
 
@@ -129,9 +129,14 @@ class Wanted:
 
     name: str
     kind: Any  # one of Parameter's kinds
-    required: bool
+    default: Any  # Parameter.empty when there is none
     annotation: Any
     owner: Any
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is Parameter.empty
 
     @property
     def collecting(self) -> bool:
@@ -139,7 +144,7 @@ class Wanted:
         return self.kind in COLLECTING
 
     def by_keyword(self) -> Wanted:
-        return Wanted(self.name, Parameter.KEYWORD_ONLY, self.required, self.annotation, self.owner)
+        return replace(self, kind=Parameter.KEYWORD_ONLY)
 
 
 def wanted(fn: Function, what: str = "handler") -> list[Wanted]:
@@ -194,7 +199,7 @@ def _own(fn: Function) -> list[Wanted]:
         target = bind(fn.func, *fn.args, **fn.keywords)  # without a __wrapped__
     signature = _signature(target, follow=isinstance(fn, functools.partial))
     return [
-        Wanted(p.name, p.kind, p.default is Parameter.empty, p.annotation, fn)
+        Wanted(p.name, p.kind, p.default, p.annotation, fn)
         for p in signature.parameters.values()
         if p.name not in bound
     ]

@@ -11,14 +11,16 @@ import inspect
 import ipaddress
 import random
 import secrets
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .connection import Connection
 from .errors import Busy, Closed
 from .hello import Hello, LinkError, Profile, make_close
-from .token import Tokens
+from .plans import call_injected
+from .token import BadToken, Tokens
 from .types import Transport
 
 if TYPE_CHECKING:
@@ -31,13 +33,13 @@ __all__ = ["Reception"]
 class Reception:
     """The connections of an app, and the questions at its door."""
 
-    __slots__ = ("_app", "_dirty", "_minute", "_newcomers", "_tokens", "connections", "counters")
+    __slots__ = ("_app", "_dirty", "_minute", "_newcomers", "_tokens", "connections", "counters", "wall")
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._tokens = Tokens(
-            app.settings.secret or secrets.token_urlsafe(32), app.settings.token_ttl
-        )
+        secret = app.settings.secret or secrets.token_urlsafe(32)
+        self._tokens = Tokens(secret, app.settings.token_ttl)
+        self.wall: Callable[[], float] = time.time  # tokens outlive the process and its clock
         self._newcomers: Counter[str] = Counter()  # new sessions by peer, in this minute
         self._minute = -1
         self._dirty: list[Connection] = []
@@ -101,19 +103,14 @@ class Reception:
 
     def make_token(self, session: Session, binding: str | None) -> tuple[str, float]:
         """A token that opens ``session`` for another ``token_ttl``, and when it expires."""
-        return self._tokens.sign(session.id, binding, self._app.clock.time())
+        return self._tokens.sign(session.id, binding, self.wall())
 
     async def welcome(self, connection: Connection, hello: Hello) -> None:
         """Answer a hello: find or open the session, attach the link. Raises LinkError."""
         app = self._app
         session: Session | None = None
         if hello.token is not None:
-            claims = self._tokens.verify(hello.token, connection.binding, app.clock.time())
-            session = app.sessions.get(claims.session)
-            if session is None or session.ended:
-                raise LinkError("unauthorized", "this session is gone", retry="fresh")
-            if connection.links is not None and connection.links.session is not session:
-                raise LinkError("unauthorized", "a token of another session", retry="fresh")
+            session = self._find(hello.token, connection)
         userinfo = await self._verify(connection, session)
         if connection.closed:
             return
@@ -127,6 +124,21 @@ class Reception:
         elif userinfo:
             session.userinfo.update(userinfo)
         session.attach(connection, hello)
+
+    def _find(self, token: str, connection: Connection) -> Session:
+        """The session a token opens. Raises LinkError ``unauthorized``."""
+        try:
+            claims = self._tokens.verify(token, connection.binding, self.wall())
+        except BadToken:
+            self.counters["hellos_refused"] += 1
+            raise
+        session = self._app.sessions.get(claims.session)
+        if session is None or session.ended:
+            self.counters["hellos_refused"] += 1
+            raise LinkError("unauthorized", "this session is gone", retry="fresh")
+        if connection.links is not None and connection.links.session is not session:
+            raise LinkError("unauthorized", "a token of another session", retry="fresh")
+        return session
 
     async def _open(self, connection: Connection, userinfo: dict[str, Any]) -> Session:
         self._admit(connection.peer)
@@ -149,7 +161,7 @@ class Reception:
         userinfo = dict(connection.userinfo or {})
         for verifier in app.verifiers:
             try:
-                verdict = app.handlers.call_injected(
+                verdict = call_injected(
                     verifier,
                     cookies=connection.cookies,
                     headers=connection.headers,

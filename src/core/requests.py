@@ -9,18 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from .packet import Malformed, object_in, too_deep
+from .packet import Malformed, object_in
 
-__all__ = ["READERS", "Reader", "refuse_depth"]
+__all__ = ["READERS", "Reader"]
 
 Reader = Callable[[Any], tuple[str, Any]]
-
-
-def refuse_depth(value: Any, name: str) -> None:
-    """Raise ``Malformed`` that names the path when ``value`` is nested too deeply."""
-    path = too_deep(value)
-    if path is not None:
-        raise Malformed(f"{name} is nested too deeply at {path}")
 
 
 def _fields(data: Any, *names: str) -> list[Any]:

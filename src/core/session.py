@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,20 +29,23 @@ from ._fast import Actor, Message, Turn, current_turn
 from ._patch import Patch, Segmented
 from ._state import Ledger, StateView
 from .actions import Actions, Confirmation
-from .encode import encode
-from .errors import BadPayload, Busy, Closed, Cycle, Refused, TooLarge, Unencodable
-from .handlers import CallbackTable, Handler
-from .link import ServerLink
+from .encode import encode_value
+from .errors import BadPayload, Busy, Closed, Cycle, NotFound, Refused, TooLarge, Unencodable
+from .handlers import Handler, HandlerTable, Subscription
 from .links import Links
 from .log import SessionLog
-from .types import EVENT_NAME, Lane
+from .types import DEFAULT_LABEL, EVENT_NAME, Lane
 
 if TYPE_CHECKING:
     from .app import App
     from .connection import Connection
-    from .link import Hello
+    from .hello import Hello
+    from .jobs import Job
+    from .link import ServerLink
+    from .timers import Timer
+    from .turn import HeldTurn
 
-__all__ = ["Answer", "Outgoing", "Session"]
+__all__ = ["Answer", "Outgoing", "Session", "check_event_name", "encode_event"]
 
 Encoded = bytes | Segmented
 
@@ -136,7 +140,7 @@ class Session(Actions, Actor):
         self.acknowledged = False  # a client has shown that it is one
         self.watched: float | None = None
         self._log: SessionLog | None = None
-        self._listeners: CallbackTable | None = None
+        self._listeners: HandlerTable | None = None
         self.groups: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> Any:
@@ -204,19 +208,138 @@ class Session(Actions, Actor):
         if self._links is not None:
             self._links.push_event(type, data, label)
 
-    def on(self, event: str, callback: Callable[..., Any], *, label: str | None = None) -> Any:
+    def on(
+        self, event: str, callback: Callable[..., Any], *, label: str | None = None
+    ) -> Subscription:
         """``app.on`` for this session only; a handle with ``off()``."""
         if self._listeners is None:
-            self._listeners = CallbackTable()
+            self._listeners = HandlerTable()
         self.app.handlers.claim(callback)
         return self._listeners.on(event, callback, label=label)
 
     def resolve(self, event: str, label: str) -> tuple[Handler, ...]:
         """The handlers and callbacks of an event, in the order they run; empty for none."""
-        handlers = self.app.handlers.resolve(event, label)
+        handlers = self.app.handlers.resolve(event, label) or ()
         if self._listeners is not None:
-            handlers = (*handlers, *self._listeners.resolve(event, label))
+            handlers = (*handlers, *(self._listeners.resolve(event, label) or ()))
         return handlers
+
+    # -- messages -----------------------------------------------------------------------------
+
+    def tell(
+        self,
+        event: str,
+        payload: Any = None,
+        *,
+        priority: Lane | None = None,
+        delay: float | None = None,
+        every: float | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> Timer | None:
+        """Put a message into the mailbox, from any thread; nobody waits for its end.
+
+        ``delay`` and ``every`` are in seconds and give a handle with ``cancel()``; the messages of
+        such a timer wait in the background lane and end with the session. Raises :class:`NotFound`
+        for an event without a handler, :class:`Busy` when the mailbox is full.
+        """
+        if delay is None and every is None:
+            self.post(self._message(event, payload, Lane.NORMAL, priority, context))
+            return None
+        make = partial(self._message, event, payload, Lane.BACKGROUND, priority, context)
+        make()  # an event without a handler is found out now, not when the timer fires
+        if every is None:
+            assert delay is not None
+            return self.app.scheduler.delay(self, make, delay)
+        return self.app.scheduler.every(self, make, every, delay)
+
+    def ask(
+        self,
+        event: str,
+        payload: Any = None,
+        *,
+        timeout: float | None = None,
+        priority: Lane | None = None,
+        context: Mapping[str, Any] | None = None,
+        handlers: tuple[Handler, ...] | None = None,
+    ) -> Any:
+        """Put a message into the mailbox and wait for its handler's result.
+
+        On the loop ``await`` it; in a thread call ``.result()`` of it. Raises :class:`Timeout`
+        after ``timeout`` seconds (``Settings.ask_timeout``; 0 waits for ever), :class:`Cycle` at
+        once when the two would wait for each other, :class:`Busy`, :class:`NotFound`, or what the
+        handler raised.
+        """
+        message = self._message(event, payload, Lane.NORMAL, priority, context, handlers)
+        return self.app.scheduler.ask_anywhere(self, message, timeout)
+
+    def post_event(
+        self,
+        event: str,
+        payload: Any,
+        *,
+        handlers: tuple[Handler, ...],
+        lane: Lane = Lane.NORMAL,
+        label: str = DEFAULT_LABEL,
+    ) -> None:
+        """Post an event whose handlers are known: a signal, or the opening of a view."""
+        self.post(
+            Message(event, payload, handlers, lane=lane, place=handlers[0].place, label=label)
+        )
+
+    def _message(
+        self,
+        event: str,
+        payload: Any,
+        usual: Lane,
+        priority: Lane | None,
+        context: Mapping[str, Any] | None,
+        handlers: tuple[Handler, ...] | None = None,
+    ) -> Message:
+        handlers = handlers or self.resolve(event, DEFAULT_LABEL)
+        if not handlers:
+            raise NotFound(
+                f"no handler or callback answers to {event!r}; known: "
+                f"{', '.join(sorted(self.app.handlers.names)) or 'none'}"
+            )
+        first = handlers[0]
+        return Message(
+            event,
+            payload,
+            handlers,
+            context=None if context is None else dict(context),
+            lane=usual if priority is None else priority,
+            place=first.place,
+            concurrent=first.concurrent,
+        )
+
+    def turn(self) -> HeldTurn:
+        """A turn for code that is no handler: ``with session.turn() as state:``.
+
+        In threads ``with``, on the loop ``async with``. It waits for its place in the mailbox and
+        commits at the end of the block, or rolls back when the block raises. Inside the session's
+        own turn it joins that.
+        """
+        return self.app.scheduler.hold(self)
+
+    def spawn(self, fn: Callable[..., Any], payload: Any = None) -> Job:
+        """Start background work beside the turns; injected like a handler.
+
+        It gets the read-only state and assigns in ``session.turn()``; what it emits leaves at once.
+        ``session.cancel(job)`` ends it.
+        """
+        handler = self.app.handlers.make_hook(fn, "job")
+        message = Message(handler.name, payload, (handler,), place=handler.place, wrapped=False)
+        return self.app.scheduler.spawn(self, message)
+
+    def cancel(self, target: Job | Message) -> bool:
+        """Cancel a job, or a message. False when it had ended already.
+
+        Async work gets CancelledError, sync work sees ``gr.cancelled()``; a message whose turn has
+        not begun never runs.
+        """
+        if isinstance(target, Message):
+            return self.cancel_message(target) is not None
+        return target.cancel()
 
     # -- how turns end ------------------------------------------------------------------------
 
@@ -228,29 +351,49 @@ class Session(Actions, Actor):
         answer = None
         if message.link is not None:
             answer = self.answer(message, turn.result, error)
-        patch = self.ship() if self.linked else None
-        record = (patch, turn.outbox, answer, message.reply, turn.result, error)
-        if self.scheduler.on_loop():
-            self._deliver(*record)
+        scheduler, ledger = self.app.scheduler, self.ledger
+        if turn.concurrent:
+            patch = None  # a job assigns in turns of its own
         else:
-            self.scheduler.post_to_loop(self._deliver, *record)
-            self.ledger.shipped()
+            patch = self.ship() if self.linked else None
+            if ledger.on_due is not None:
+                ledger.on_due = None
+                ledger.due = False
+        if scheduler.on_loop():
+            self._deliver(patch, turn.outbox, answer)
+        else:
+            scheduler.post_to_loop(self._deliver, patch, turn.outbox, answer)
+        if not turn.concurrent:
+            ledger.shipped()
+        super().settle(turn, error)  # answers whoever waits for the message
+
+    def dropped(self, message: Message, error: BaseException) -> None:
+        """An accepted message ends without a turn: whoever sent it is told."""
+        super().dropped(message, error)
+        if message.link is not None:
+            self.app.call_on_loop(self._deliver, None, None, self.answer(message, None, error))
 
     def push_partial(self, turn: Turn) -> None:
         """Ship what a long turn has made so far: by its own thread, or on the loop beside it.
 
         The outbox is handed over by reference and emptied on the loop only, so an event that the
-        turn adds meanwhile is neither lost nor sent twice.
+        turn adds meanwhile is neither lost nor sent twice. Values that only the turn's own thread
+        may encode go with its next assignment.
         """
-        ledger = self.ledger
-        if not self.scheduler.on_loop():
+        ledger, scheduler = self.ledger, self.app.scheduler
+        if not scheduler.on_loop():
             patch = self.ship() if self.linked else None
             outbox, turn.outbox = turn.outbox, None
-            self.scheduler.post_to_loop(self._deliver, patch, outbox)
+            scheduler.post_to_loop(self._deliver, patch, outbox)
             ledger.shipped()
         elif not ledger.shipping:
-            patch = self.ship(foreign=not ledger.owned) if self.linked else None
+            foreign = not ledger.owned
+            patch = self.ship(foreign) if self.linked else None
             self._deliver(patch, turn.outbox)
+            ledger.shipped()
+            if foreign and self.linked and ledger.dirty:
+                ledger.on_due = partial(self.push_partial, turn)
+                ledger.due = True
 
     def ship(self, foreign: bool = False) -> Patch | None:
         """What clients do not have yet, as a patch; what cannot be encoded goes into the log."""
@@ -258,20 +401,17 @@ class Session(Actions, Actor):
         for path, kind in self.ledger.take_unencodable():
             self.log.write(
                 "error",
-                f"state[{'.'.join(path)!r}] is a {kind}, which has no form on the wire: clients do "
-                "not have this key. Register an encoder with gr.encoders, or make the key private "
-                "with a leading underscore",
+                f"state {path} is a {kind}, which has no form on the wire: clients do not have "
+                "this key. Register an encoder with gr.encoders, or make the key private with a "
+                "leading underscore",
             )
         return patch
 
     def _deliver(
         self,
         patch: Patch | None,
-        outbox: list[Outgoing] | None,
+        outbox: list[Outgoing] | None = None,
         answer: Answer | None = None,
-        reply: Any = None,
-        result: Any = None,
-        error: BaseException | None = None,
     ) -> None:
         """Patch, events and answer enter the streams in one step. On the loop."""
         links = self._links
@@ -284,8 +424,6 @@ class Session(Actions, Actor):
             answer.push()
         if links is not None:
             links.committed()
-        if reply is not None:
-            settle_reply(reply, result, error)
 
     def answer(self, message: Message, result: Any, error: BaseException | None) -> Answer:
         """What a client is told of how its frame ended."""
@@ -294,7 +432,7 @@ class Session(Actions, Actor):
             if id is None:
                 return Answer(link, None, None, None)
             try:
-                encoded = encode(result)
+                encoded = encode_value(result)
             except (Unencodable, ValueError) as problem:
                 self.log.write("error", f"the result of {message.event!r}: {problem}")
                 return Answer(link, id, "handler_error", None, "the result has no form on the wire")
@@ -414,7 +552,7 @@ class Session(Actions, Actor):
 
     def _finish(self, code: str, reason: str, retry: str | None = None) -> None:
         self._become("ended")
-        self.shut()  # what is in the mailbox is refused with Closed, timers end
+        self.shut()  # what is in the mailbox is dropped with Closed; timers and jobs end
         if self._links is not None:
             self._links.close(code, reason, retry)
             self._links = None
@@ -431,7 +569,7 @@ class Session(Actions, Actor):
                 tuple(hooks),
                 lane=Lane.CONTROL,
                 place=hooks[0].place,
-                reply=HookReply(then),
+                reply=HookReply(self.app, then),
                 wrapped=False,
             )
         )
@@ -456,32 +594,19 @@ class Session(Actions, Actor):
 
 
 class HookReply:
-    """Who hears how a life hook ended; on the loop."""
+    """Who hears, on the loop, how a life hook ended."""
 
-    __slots__ = ("_then",)
+    __slots__ = ("_app", "_then")
 
-    def __init__(self, then: Callable[[BaseException | None], None]) -> None:
+    def __init__(self, app: App, then: Callable[[BaseException | None], None]) -> None:
+        self._app = app
         self._then = then
 
     def answer(self, value: Any) -> None:
-        self._then(None)
+        self._app.call_on_loop(self._then, None)
 
     def fail(self, error: BaseException) -> None:
-        self._then(error)
-
-
-def settle_reply(reply: Any, result: Any, error: BaseException | None) -> None:
-    """Tell a future or a reply object how its message ended. On the loop."""
-    if isinstance(reply, asyncio.Future):
-        if not reply.done():
-            if error is None:
-                reply.set_result(result)
-            else:
-                reply.set_exception(error)
-    elif error is None:
-        reply.answer(result)
-    else:
-        reply.fail(error)
+        self._app.call_on_loop(self._then, error)
 
 
 def check_event_name(event: str) -> None:
@@ -496,7 +621,7 @@ def encode_event(settings: Any, type: str, data: Any) -> Encoded | None:
     """The data of an event, encoded; raises :class:`TooLarge` above ``max_frame_out``."""
     if data is None:
         return None
-    encoded = encode(data)
+    encoded = encode_value(data)
     if len(encoded) > settings.max_frame_out:
         raise TooLarge(
             f"the data of {type!r} is {len(encoded)} bytes on the wire, above max_frame_out "

@@ -10,23 +10,25 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from itsdangerous import BadData, URLSafeSerializer
 
-from .errors import GreenroomError
+from .hello import LinkError
+from .packet import object_in
 
-__all__ = ["BadToken", "Token", "Tokens", "new_id"]
+__all__ = ["BadToken", "Token", "Tokens"]
 
 TOKEN_CHARS: Final = 4096  # longer ones are not even looked at
+NEVER: Final = 32_503_680_000.0  # the year 3000: it has to travel as JSON
 
 
-class BadToken(GreenroomError):
-    """A token that opens nothing: forged, expired, or bound to something else."""
+class BadToken(LinkError):
+    """A token that opens nothing: forged, expired, or bound to another browser."""
 
-    code = "unauthorized"
+    def __init__(self, message: str) -> None:
+        super().__init__("unauthorized", message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +42,14 @@ class Token:
 
 
 class Tokens:
-    """Signs and verifies tokens. Without a secret, tokens live as long as this object."""
+    """Signs and verifies the tokens of one app."""
 
-    __slots__ = ("_serializer",)
+    __slots__ = ("_serializer", "_ttl")
 
-    def __init__(self, secret: str | None = None) -> None:
-        key = secret or secrets.token_hex(32)
-        self._serializer: URLSafeSerializer = URLSafeSerializer(
-            key,
+    def __init__(self, secret: str, ttl: float) -> None:
+        self._ttl = ttl
+        self._serializer = URLSafeSerializer(
+            secret,
             salt="greenroom.token.v1",
             signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
         )
@@ -55,41 +57,43 @@ class Tokens:
     def __repr__(self) -> str:
         return "<Tokens>"
 
-    def sign(self, session: str, *, now: float, ttl: float, binding: str | None = None) -> str:
-        """A token for this session, good for ``ttl`` seconds from ``now`` (0: for ever).
+    def sign(self, session: str, binding: str | None, now: float) -> tuple[str, float]:
+        """A token for this session, and when it expires.
 
-        ``binding``: a value that whoever presents the token has to show too.
+        ``binding``: a value that whoever presents the token has to show too, or None. A ``ttl``
+        of 0 is for ever.
         """
-        said: dict[str, Any] = {"s": session, "i": now, "e": now + ttl if ttl else 0}
+        expires = now + self._ttl if self._ttl else NEVER
+        said: dict[str, Any] = {"s": session, "i": now, "e": expires}
         if binding is not None:
             said["b"] = _digest(binding)
-        return str(self._serializer.dumps(said))
+        return str(self._serializer.dumps(said)), expires
 
-    def verify(self, text: str, *, now: float, binding: str | None = None) -> Token:
-        """What the token says. Raises :class:`BadToken`; which way it is bad is in the message."""
+    def verify(self, text: str, binding: str | None, now: float) -> Token:
+        """What the token says. Raises :class:`BadToken`."""
         if len(text) > TOKEN_CHARS:
             raise BadToken("the token is too long to be one of ours")
         try:
             said: Any = self._serializer.loads(text)
-        except (BadData, UnicodeError):
+        except (BadData, UnicodeError, ValueError):
             raise BadToken("the token was not signed here") from None
-        try:
-            session, issued, expires = said["s"], said["i"], said["e"]
-            bound = said.get("b")
-        except (TypeError, KeyError, AttributeError):
-            raise BadToken("the token is not of this version") from None
-        if expires and now >= expires:
+        fields = object_in(said) or {}
+        session, issued, expires = fields.get("s"), fields.get("i"), fields.get("e")
+        bound = fields.get("b")
+        if not (
+            isinstance(session, str)
+            and isinstance(issued, int | float)
+            and isinstance(expires, int | float)
+            and isinstance(bound, str | None)
+        ):
+            raise BadToken("the token is not of this version")
+        if now >= expires:
             raise BadToken("the token has expired")
         if bound is not None and (
             binding is None or not hmac.compare_digest(bound, _digest(binding))
         ):
             raise BadToken("the token is bound to another browser")
-        return Token(session, issued, expires or float("inf"), bound)
-
-
-def new_id() -> str:
-    """An id that is never used again, not by another process either: 128 random bits."""
-    return secrets.token_urlsafe(16)
+        return Token(session, issued, expires, bound)
 
 
 def _digest(binding: str) -> str:

@@ -131,6 +131,13 @@ def test_the_standard_library_below_the_root_is_not_the_application(make: Make) 
     assert names(module, root) == ["own"]
 
 
+def test_our_own_functions_are_nobodys_handlers(make: Make) -> None:
+    module = make(
+        "app_k.py", "from greenroom.core.exposure import application_root\ndef own(): ...\n"
+    )
+    assert names(module, Path(exposure.__file__).parent) == ["own"]
+
+
 def test_a_wrapper_of_the_application_around_a_library_is_the_librarys(make: Make) -> None:
     make(
         "app_deco.py",
@@ -160,6 +167,7 @@ def test_functions_made_at_run_time_belong_to_the_module_they_live_in(make: Make
     foreign = make("app_h.py", "from app_g import made\n")
     assert names(module) == ["made"]
     assert names(foreign) == []
+    assert names(foreign, Path.cwd()) == []  # what has no file is not below any folder
 
 
 def test_a_notebook_has_no_file() -> None:

@@ -135,6 +135,7 @@ def test_what_fits_is_converted(hint: Any, payload: Any, value: Any) -> None:
         (Annotated[int, pydantic.Field(gt=0)], 0, "greater than 0"),
         (WithModel, {"model": {"name": "a", "age": 0}}, "greater than 0"),
         (bytes, "cmF3", "Expected `bytes`, got `str`"),
+        (list[bytes], ["cmF3"], "Expected `bytes`, got `str` - at `$[0]`"),
         (Own, {}, "Expected `Own`"),
     ],
 )
@@ -160,6 +161,23 @@ def test_without_an_annotation_nothing_is_checked() -> None:
         return payload, state
 
     assert converter(save, fill_by_name(save, INJECTABLE, payload=Slot.PAYLOAD).payloads) is None
+
+
+def test_an_event_without_data_leaves_the_default_alone() -> None:
+    def typed(payload: int = 7) -> None: ...
+    def plain(*, data=7): ...  # type: ignore[no-untyped-def]
+    def nothing(payload: int = None) -> None: ...  # type: ignore[assignment]  # noqa: RUF013
+
+    def convert(fn: Any, payload: Any) -> Any:
+        made = converter(fn, fill_by_name(fn, INJECTABLE, payload=Slot.PAYLOAD).payloads)
+        assert made is not None
+        return made(payload)
+
+    assert [convert(fn, None) for fn in (typed, plain, nothing)] == [7, 7, None]
+    assert [convert(fn, 5) for fn in (typed, plain, nothing)] == [5, 5, 5]
+    assert convert(typed, 0) == 0
+    with pytest.raises(BadPayload):
+        convert(typed, "5")
 
 
 def test_bytes_keep_their_media_type() -> None:
