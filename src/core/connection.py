@@ -150,7 +150,7 @@ class Connection:
         """No hello came in time."""
         if self._opening is not None:
             self._opening.cancel()
-        self.end(make_close("bad_frame", "no hello arrived in time", retry="never"))
+        self.end(make_close("bad_frame", "no hello arrived in time"))
 
     # -- inside -------------------------------------------------------------------------------
 

@@ -524,7 +524,7 @@ class Session(Actions, Actor):
                 self._become("opened")
             if self._links is not None:
                 self._links.flush()
-        else:
+        elif self.phase == "opening":  # else it was closed meanwhile, and the hook never ran
             self._become("failed")
             self._finish("unauthorized", "the session could not be opened", retry="never")
 
