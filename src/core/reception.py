@@ -63,11 +63,12 @@ class Reception:
         if limit and len(self.connections) >= limit:
             self.counters["connections_refused"] += 1
             raise Busy(f"max_connections ({limit}) is reached", retry_after=5.0)
+        self.counters["connections_opened"] += 1
+        number = self.counters["connections_opened"]
         connection = Connection(
-            self._app, transport, headers, cookies, userinfo, peer, binding, profile
+            self._app, transport, headers, cookies, userinfo, peer, binding, profile, number
         )
         self.connections.add(connection)
-        self.counters["connections_opened"] += 1
         self._app.deadlines.watch(connection)
         return connection
 
