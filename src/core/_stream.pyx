@@ -505,7 +505,12 @@ cdef class Stream:
         frame, self.first, self.last, self.cursor = self.first, None, None, None
         self.tally.total -= self.sent_bytes + self.solid_bytes
         self.sent_bytes = self.solid_bytes = 0
-        self.base = self.seq
+        if self.base < self.seq:
+            self.base = self.seq
+        if self.broken and self.emptied:
+            # Frames without a number are gone, and only this welcome tells of it. Should it be lost,
+            # the next must tell again: nobody goes on from here before the snapshot has arrived.
+            self.base = self.seq + 1
         self.broken = False
         self._append(new_mark())
         while frame is not None:
