@@ -93,7 +93,9 @@ class Reception:
         for connection in tuple(self.connections):
             after = round(random.uniform(0, drain), 3)
             if connection.link is None:
-                connection.end(make_close("draining", "the server is going", after=after))
+                connection.end(
+                    make_close("draining", "the server is going", after=after, retry="fresh")
+                )
             else:
                 connection.link.close(
                     "draining", "the server is going", after=after, retry="fresh"
