@@ -10,42 +10,47 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tests.support.byteline import ByteLine
-from tests.support.stage import Stage, canonical, random_ops
+from tests.support.stage import Stage, random_ops
+from tests.support.verdict import Verdict
 from tests.support.visitor import Visitor
 
 STEPS_AT_THE_END = 20_000
 
 
-class Story:
-    """The visitors of one session, and the lines between them and the stage."""
+class Story(Verdict):
+    """The visitors of one session, and the lines between them and the stage.
 
-    def __init__(self, stage: Stage, rng: random.Random, *, visitors: int, events: int) -> None:
-        self.stage = stage
+    With ``restarts`` the server is sometimes killed or stopped, and another takes its place.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        rng: random.Random,
+        *,
+        visitors: int,
+        events: int,
+        restarts: Callable[[], Awaitable[Stage]] | None = None,
+    ) -> None:
+        super().__init__(stage)
         self.rng = rng
+        self.restarts = restarts
         self.lines: dict[Visitor, ByteLine] = {}
         self.ghosts: list[ByteLine] = []  # lines that only the app still believes in
         self.tokens: list[str] = []
         self.visitors = [self._visitor(name) for name in "abcd"[:visitors]]
+        self.dead: list[Stage] = []
         self.left = events
         self.cuts = 0
-        self.asked: dict[str, str] = {}  # tag: handler
-        self.began = len(stage.journal)
 
     def _visitor(self, name: str) -> Visitor:
         visitor = Visitor(f"{name}{self.rng.randrange(10**9)}-", self.stage.clock.time)
 
-        def look(root: dict[str, Any]) -> None:
-            session = visitor.link.session
-            assert session is not None
-            assert canonical(root) in self.stage.history[session], (
-                f"{name} was shown a state that never was: {canonical(root)}"
-            )
-
-        visitor.on_state = look
+        self.watch(visitor)
         return visitor
 
     # -- what can happen ----------------------------------------------------------------------
@@ -62,11 +67,14 @@ class Story:
             (self.wait_a_little, 2),
             (self.wait_long, 0.4),
             (self.tell, 1),
+            (self.restart, 1 if self.restarts else 0),
         ]
         names, weights = zip(*actions, strict=True)
         self.connect()
         for _ in range(steps):
-            rng.choices(names, weights)[0]()
+            happened = rng.choices(names, weights)[0]()
+            if happened is not None:
+                await happened
             for _ in range(rng.randrange(3)):
                 await asyncio.sleep(0)
         while self.left:
@@ -130,6 +138,23 @@ class Story:
     def wait_long(self) -> None:
         self.advance(self.stage.app.settings.window + 1)
 
+    async def restart(self) -> None:
+        """The server goes, with everything it knew, and another one comes."""
+        assert self.restarts is not None
+        old, self.stage = self.stage, await self.restarts()
+        if self.rng.random() < 0.5:
+            await old.app.stop(0.0)  # it says goodbye, and runs or refuses what it has
+            for line in self.lines.values():
+                line.down(self.rng.choice((0, 100, None)))
+        else:
+            old.dead = True
+            self.dead.append(old)
+        for line in [*self.lines.values(), *self.ghosts]:
+            line.upward.clear()
+            line.cut()
+        self.lines.clear()
+        self.ghosts.clear()
+
     def advance(self, seconds: float) -> None:
         self.stage.clock.advance(seconds)
         for visitor in self.visitors:
@@ -148,9 +173,6 @@ class Story:
         line = self.lines.get(visitor)
         if line is not None and line.visitor is visitor:
             line.pump()
-
-    def session_of(self, visitor: Visitor) -> Any:
-        return self.stage.app.sessions.get(visitor.link.session or "")
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -192,51 +214,5 @@ class Story:
             await asyncio.sleep(0)
         for line in self.lines.values():
             line.cut()
-
-    # -- what must hold -----------------------------------------------------------------------
-
-    def check_convergence(self) -> None:
-        """G1: everybody has exactly the server's state."""
-        for visitor in self.visitors:
-            session = self.session_of(visitor)
-            assert session is not None
-            assert canonical(visitor.state) == canonical(session.state.to_dict())
-
-    def check_at_most_once(self) -> None:
-        """G2: no duplicate, no gap, in order; and who is told ``lost`` was really cut off."""
-        journal = self.stage.journal[self.began :]
-        counts = Counter(journal)
-        assert not [tag for tag, count in counts.items() if count > 1]
-        for visitor in self.visitors:
-            mine = [tag for tag in journal if tag.startswith(visitor.name)]
-            sent = [tag for tag in visitor.sent if tag != "barrier"]
-            assert mine == [tag for tag in sent if counts[tag]], "out of order"
-            assert not visitor.again, "settled twice"
-            for tag in sent:
-                code = visitor.outcomes[tag].code
-                if code == "lost":
-                    assert visitor.gaps or visitor.renewals, f"{tag} is lost without a reason"
-                else:
-                    assert counts[tag] == 1, f"{tag} was answered with {code!r} but did not run"
-                    assert code == ("handler_error" if "fail" in self.asked[tag] else "")
-                    if not code:
-                        assert visitor.outcomes[tag].value == tag
-
-    def check_events(self) -> None:
-        """What the server emitted arrives once and in order; all of it, unless there was a gap."""
-        for visitor in self.visitors:
-            got = [data for type, data in visitor.events if type == "app:did"]
-            assert not [type for type, _ in visitor.events if type == "app:never"]
-            assert len(got) == len(set(got)), "an event came twice"
-            if visitor.renewals:
-                continue
-            emitted = self.stage.emitted[visitor.link.session or ""]
-            assert got == [tag for tag in emitted if tag in set(got)], "events out of order"
-            if not visitor.gaps and len(self.visitors) == 1:
-                assert got == emitted, "events are missing"
-
-    def check(self) -> None:
-        self.check_convergence()
-        self.check_at_most_once()
-        self.check_events()
-        self.stage.check_conservation()
+        for stage in self.dead:
+            await stage.app.stop(0.0)
