@@ -108,18 +108,24 @@ class Stage:
         self.diary = Diary() if after is None else after.diary
         self.threads = threads
         self.dead = False  # killed: nothing takes effect any more
-        settings = gr.Settings(**{"watchdog": 0.0, "workers": 2, "rate": 0.0, **options})
+        defaults = {"watchdog": 0.0, "workers": 2, "rate": 0.0, "secret": "of this stage" * 3}
+        settings = gr.Settings(**(defaults | options))
         self.app = gr.App(
             copy.deepcopy(INITIAL),
             [self.do, self.do_async, self.do_sync, self.fail, self.fail_async, self.barrier],
             settings,
             clock=self.clock,
         )
-        self.app.on_open(self.opened)
+        self.app.reception.wall = self.clock.time  # so that tokens have the same length again
+        self.app.on_open(self.opened_on_worker if threads else self.opened)
 
     # -- handlers -----------------------------------------------------------------------------
 
+    @gr.handler(inline=True)
     def opened(self, session: gr.Session, state: Any) -> None:
+        self.note(session, state)
+
+    def opened_on_worker(self, session: gr.Session, state: Any) -> None:
         self.note(session, state)
 
     def begin(self, payload: Any) -> None:

@@ -41,7 +41,7 @@ class Story(Verdict):
         self.restarts = restarts
         self.lines: dict[Visitor, ByteLine] = {}
         self.ghosts: list[ByteLine] = []  # lines that only the app still believes in
-        self.tokens: list[str] = []
+        self.shared = rng.random() < 0.8  # are they views of one session?
         self.visitors = [self._visitor(name) for name in "abcd"[:visitors]]
         self.dead: list[Stage] = []
         self.left = events
@@ -165,8 +165,9 @@ class Story(Verdict):
 
     def dial(self, visitor: Visitor) -> None:
         assert not visitor.over, visitor.closes
-        if visitor.link.token is None and self.tokens:
-            visitor.link.token = self.tokens[-1]  # a further view of the same session
+        if visitor.link.token is None and self.shared:  # a further view of the same session
+            others = [other.link.token for other in self.visitors if other.link.token]
+            visitor.link.token = self.rng.choice(others) if others else None
         self.lines[visitor] = ByteLine(self.stage.app, visitor)
 
     def pump(self, visitor: Visitor) -> None:

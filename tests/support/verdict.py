@@ -78,7 +78,7 @@ class Verdict:
             if visitor.renewals:
                 continue
             emitted = self.stage.diary.emitted[visitor.link.session or ""]
-            assert got == [tag for tag in emitted if tag in set(got)], "events out of order"
+            assert got == [tag for tag in emitted if tag in set(got)], f"events out of order: {got} {emitted}"
             if not visitor.gaps and len(self.visitors) == 1:
                 assert got == emitted, "events are missing"
 
