@@ -41,6 +41,7 @@ class Connection:
         "headers",
         "link",
         "links",
+        "number",
         "opened",
         "peer",
         "profile",
@@ -59,6 +60,7 @@ class Connection:
         peer: str | None,
         binding: str | None,
         profile: Profile,
+        number: int,
     ) -> None:
         self.app = app
         self.transport = transport
@@ -68,6 +70,7 @@ class Connection:
         self.peer = peer
         self.binding = binding
         self.profile = profile
+        self.number = number  # of the connections of this app, in the order they were made
         self.links: Links | None = None
         self.link: ServerLink | None = None
         self.closed = False
@@ -150,7 +153,7 @@ class Connection:
         """No hello came in time."""
         if self._opening is not None:
             self._opening.cancel()
-        self.end(make_close("bad_frame", "no hello arrived in time", retry="never"))
+        self.end(make_close("bad_frame", "no hello arrived in time"))
 
     # -- inside -------------------------------------------------------------------------------
 

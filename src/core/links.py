@@ -53,6 +53,9 @@ class Links:
         if link is None:
             link = self._open(hello, now)
         previous = self.connections.get(link)
+        if previous is not None and previous.number > connection.number:
+            # The client gave this connection up before its hello came through the network.
+            raise LinkError("replaced", "another connection resumed this link")
         if previous is not None and previous is not connection:
             previous.end(make_close("replaced", "another connection resumed this link"))
         token, expires = app.reception.make_token(session, connection.binding)

@@ -540,7 +540,8 @@ class Session(Actions, Actor):
                 self._become("opened")
             if self._links is not None:
                 self._links.flush()
-        else:
+        elif self.phase == "opening" and self.app.running:
+            # Else it was closed, or the app goes: that is not the hook's verdict on the client.
             self._become("failed")
             self._finish("unauthorized", "the session could not be opened", retry="never")
 
