@@ -78,7 +78,9 @@ class Bench:
         ratios = sorted(b / a for a, b in pairs)
         ratio = statistics.median(ratios)
         spread = f"{ratios[len(ratios) // 4]:.2f} to {ratios[-len(ratios) // 4]:.2f}"
-        best = f"best {min(a for a, _ in pairs) * 1e9:.0f} -> {min(b for _, b in pairs) * 1e9:.0f} ns"
+        best = (
+            f"best {min(a for a, _ in pairs) * 1e9:.0f} -> {min(b for _, b in pairs) * 1e9:.0f} ns"
+        )
         print(f"{name:44} {ratio:6.2f} x  (bar {bar:5.2f}; {spread}; {best})", flush=True)
 
     # -- the bases ------------------------------------------------------------------------------
@@ -162,7 +164,9 @@ class Bench:
 
     # -- the pool -------------------------------------------------------------------------------
 
-    async def pooled(self, submit: Callable[[int], Awaitable[Any]], window: int, count: int) -> float:
+    async def pooled(
+        self, submit: Callable[[int], Awaitable[Any]], window: int, count: int
+    ) -> float:
         """Seconds per job with `window` of them under way."""
         left = count
         wrong = 0
