@@ -19,7 +19,7 @@ async def run(bench: Bench) -> None:
         kind = "mixed values" if mixed else "ints"
         template = Template({f"key{i}": 0 for i in range(1_000)})
         places: list[Place] = [((), intern(f"key{i * 100}"), f"/key{i * 100}") for i in range(10)]
-        base, ours = _patch(bench, template, places, _sample(10, mixed), 5_000, 8)
+        base, ours = _patch(bench, template, places, _sample(10, mixed), 5_000, 50)
         await bench.compare(
             f"patch bytes, 10 of 1,000 keys, {kind}", base, ours,
             bar=4.0, against="orjson.dumps of {path: value}",

@@ -10,13 +10,13 @@ from typing import Any
 import greenroom as gr
 from greenroom.core.types import Packet
 
-__all__ = ["Sink", "hello", "linked", "make_app"]
+__all__ = ["Sink", "hello", "linked", "make_app", "settled"]
 
 
 def make_app(**options: Any) -> gr.App:
     """An app without limits that a scenario could run into, and without the watchdog's thread."""
     settings = gr.Settings(
-        watchdog=0.0, mailbox_messages=0, inflight=0, rate=0.0, workers=8, ping=0.0
+        watchdog=0.0, mailbox_messages=0, inflight=0, rate=0.0, workers=8, ping=0.0, max_sessions=0
     )
     return gr.App(settings=settings, **options)
 
@@ -43,7 +43,7 @@ class Sink:
             self.bytes += len(packet.data)
 
     def close(self, code: int, reason: str) -> None:
-        raise AssertionError(f"closed with {code} {reason}: {self.last}")
+        assert code == 1001, f"closed with {code} {reason}: {self.last}"  # the app stops
 
 
 async def linked(app: gr.App, **options: Any) -> tuple[gr.Session, Sink, Any]:
@@ -56,3 +56,11 @@ async def linked(app: gr.App, **options: Any) -> tuple[gr.Session, Sink, Any]:
         await asyncio.sleep(0)
     (name,) = set(app.sessions) - known
     return app.sessions[name], sink, connection
+
+
+async def settled(app: gr.App) -> None:
+    """Wait until no message is queued or runs."""
+    scheduler = app.scheduler
+    await asyncio.sleep(0)
+    while scheduler.pending:
+        await asyncio.sleep(0)
