@@ -9,8 +9,9 @@ from greenroom.core._turn cimport CallPlan, Message, Turn
 
 cdef enum:
     LANES = 4                # types.Lane
-    RIPE = 13                # passed over so often: goes first. With four lanes three may ripen
-                             # together, and the last of them must not wait longer than 16
+    # Passed over so often, a lane goes first. With four lanes three may ripen together, and the
+    # last of them must not wait longer than 16.
+    RIPE = 13
 
 cdef enum Queue:             # where a session waits for its next turn
     NOWHERE = 0
@@ -92,7 +93,8 @@ cdef class Core:
     cdef readonly ReadyQueue loop_queue
     cdef readonly object inbox           # deque of callables and answered messages
     cdef list closing                    # callables for the end of this burst
-    cdef object wake_here, wake_loop     # ask the loop for a drain, from it or another thread
+    cdef object wake_here, wake_loop     # call_soon and call_soon_threadsafe of the loop
+    cdef object make_future, run_here    # its create_future, and our run_ready, bound
     cdef bint armed                      # a drain is on its way
     cdef bint draining                   # a drain runs: it will see what comes
     cdef public object shell             # the spare task (eager.py), or None

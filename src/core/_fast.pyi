@@ -10,6 +10,8 @@ from contextvars import Context
 from threading import Thread
 from typing import Any, Literal, final
 
+from typing_extensions import disjoint_base
+
 from ._turn import CallPlan as CallPlan
 from ._turn import Message as Message
 from ._turn import Turn as Turn
@@ -26,6 +28,7 @@ class ReadyQueue:
 
     def __len__(self) -> int: ...
 
+@disjoint_base
 class Actor:
     """A mailbox, the turn that runs, and the session's place in the ready queue.
 
@@ -106,6 +109,7 @@ class Worker:
     @property
     def turn(self) -> Turn | None: ...
 
+@disjoint_base
 class Core:
     """The compiled half of the scheduler: queues, drain, workers' loop, and how turns end.
 
@@ -136,7 +140,6 @@ class Core:
     expired: int
     dropped: int
     begun: int
-    def __init__(self) -> None: ...
     @property
     def loop_queue(self) -> ReadyQueue: ...
     @property

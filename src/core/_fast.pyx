@@ -37,21 +37,19 @@ from cpython.pythread cimport (
     PyThread_get_thread_ident,
     PyThread_release_lock,
 )
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 
-from greenroom.core._turn cimport CURRENT, NEW, OVER, QUEUED, RUNNING, CallPlan, Message, Turn, \
-    find_turn
+from greenroom.core._turn cimport CURRENT, NEW, OVER, QUEUED, RUNNING, CallPlan, Message, Turn
 
 from greenroom.core._state cimport Ledger
 
-from asyncio import CancelledError, Future
+from asyncio import CancelledError, Future, InvalidStateError
 from asyncio.tasks import _enter_task, _leave_task
 from collections import deque
 from functools import partial
 from types import coroutine
 
 from . import _turn
-from ._turn import current_turn, enter_turn, leave_turn
 from .errors import Busy, Closed
 
 cdef extern from *:
@@ -106,10 +104,14 @@ cdef extern from "Python.h":
         PYGEN_NEXT
     PySendResult PyIter_Send(object iterator, PyObject *value, PyObject **result)
     PyObject *Py_None
+    object PyObject_Vectorcall(object callable, PyObject **args, size_t nargsf, object kwnames)
 
 # A cimported class is no name of this module; these are handed on.
-globals().update(CallPlan=_turn.CallPlan, Message=_turn.Message, Turn=_turn.Turn)
+for name in ("CallPlan", "Message", "Turn", "current_turn", "enter_turn", "leave_turn"):
+    globals()[name] = getattr(_turn, name)
+del name
 
+cdef tuple CONTEXT = ("context",)     # the names for a vectorcall
 cdef double DRAIN_TIME = 0.005       # after so long a drain lets the loop look at its sockets
 cdef int LOWEST[16]                  # bitmap of lanes -> its first lane
 LOWEST[:] = [0, 0, 1, 0, 2, 0, 1, 0, 3, 0, 1, 0, 2, 0, 1, 0]
@@ -520,8 +522,10 @@ cdef class Actor:
 cdef class Worker:
     """One thread of the pool. ``Core.work`` is its life."""
 
-    def __cinit__(self, bint spare=False):
+    def __init__(self, bint spare=False):
         self.spare = spare
+
+    def __cinit__(self):
         self.lock = PyThread_allocate_lock()
         if self.lock is NULL:
             raise MemoryError()
@@ -541,7 +545,7 @@ cdef class Core:
     ``finish_subscribers``, ``make_shell``, ``start_worker``, ``report`` and ``watch``.
     """
 
-    def __init__(self):
+    def __cinit__(self):
         self.loop_queue = ReadyQueue()
         self.loop_queue.which = LOOP
         self.pool_queue = ReadyQueue()
@@ -570,8 +574,10 @@ cdef class Core:
         """Serve ``loop``, the running loop of this thread; every turn runs in a copy of context."""
         self.loop = loop
         self.base = context
-        self.wake_here = partial(loop.call_soon, self.run_ready, context=context)
-        self.wake_loop = partial(loop.call_soon_threadsafe, self.run_ready, context=context)
+        self.wake_here = loop.call_soon
+        self.wake_loop = loop.call_soon_threadsafe
+        self.make_future = loop.create_future
+        self.run_here = self.run_ready
         self.loop_thread = PyThread_get_thread_ident()
         self.stopped = False
         self.armed = False
@@ -586,7 +592,7 @@ cdef class Core:
         for worker in self.idle:
             PyThread_release_lock((<Worker> worker).lock)
         self.idle.clear()
-        self.loop = self.wake_here = self.wake_loop = None
+        self.loop = self.wake_here = self.wake_loop = self.make_future = self.run_here = None
         self.loop_thread = 0
         self.shell = None
 
@@ -613,14 +619,16 @@ cdef class Core:
     # -- wake-ups ---------------------------------------------------------------------------
 
     cdef void arm(self):
+        cdef PyObject *args[2]
         if self.armed or self.draining or self.loop_thread == 0:
             return
         self.armed = True
+        here = self.loop_thread == PyThread_get_thread_ident()
+        wake = self.wake_here if here else self.wake_loop
+        args[0] = <PyObject *> self.run_here
+        args[1] = <PyObject *> self.base  # not the caller's context: that may be a turn's
         try:
-            if self.loop_thread == PyThread_get_thread_ident():
-                self.wake_here()
-            else:
-                self.wake_loop()
+            PyObject_Vectorcall(wake, args, 1, CONTEXT)
         except RuntimeError:  # the loop was closed under us: nothing will run there any more
             self.armed = False
 
@@ -673,7 +681,7 @@ cdef class Core:
         After ``timeout`` seconds (0: never) the future gets Timeout, and the message is dropped
         when its turn has not begun. All asks share one timer, which is a few ms late.
         """
-        future = self.loop.create_future()
+        future = self.make_future()
         message.reply = future
         actor.post(message)
         if timeout > 0.0 and message.stage < OVER:
@@ -719,7 +727,7 @@ cdef class Core:
         """Deliver what came back from workers and run the turns that wait for the loop."""
         cdef Actor actor
         cdef Message message
-        cdef double end = greenroom_monotonic() + DRAIN_TIME
+        cdef double end = 0.0
         cdef int rounds = 0
         self.armed = False
         if self.draining:  # a handler runs the loop inside its turn: the outer drain goes on
@@ -748,9 +756,12 @@ cdef class Core:
                     actor.busy = True
                     self.serve(actor, LOOP, None)
                 rounds += 1
-                if not rounds & 15 and greenroom_monotonic() > end:
-                    self.end_burst()
-                    break
+                if not rounds & 15:
+                    if end == 0.0:
+                        end = greenroom_monotonic() + DRAIN_TIME
+                    elif greenroom_monotonic() > end:
+                        self.end_burst()
+                        break
         finally:
             self.draining = False
             if self.loop_queue.count or self.inbox or self.closing:
@@ -961,6 +972,8 @@ cdef class Core:
                 self.post_to_loop(partial(self.resume, turn, coro))
                 return AWAY
             try:
+                if error is not None and has_async(ledger):
+                    ledger.take_async()  # of assignments that are undone: nobody is to hear of them
                 if error is None or (
                     self.keep_on_error and not isinstance(error, CancelledError)
                 ):
@@ -1025,10 +1038,10 @@ cdef class Core:
                     self.arm()
                     return
                 message.reply = None
-                if reply.done():
-                    return
                 if error is None:
                     reply.set_result(value)
+                elif reply.done():
+                    pass
                 elif isinstance(error, CancelledError):
                     reply.cancel()
                 elif isinstance(error, StopIteration):
@@ -1041,6 +1054,8 @@ cdef class Core:
                     reply.answer(value)
                 else:
                     reply.fail(error)
+        except InvalidStateError:
+            pass  # nobody waits for it any more
         except Exception as broken:
             self.report(f"the answer to {message!r} could not be given", broken)
 

@@ -552,7 +552,7 @@ cdef object no_form(object value):
         f"{kind.__module__}.{kind.__qualname__} has no form on the wire: register an encoder, "
         f"gr.encoders[{kind.__qualname__}] = function"
     )
-    error.kind = kind.__qualname__
+    error.kind = kind.__name__
     return error
 
 

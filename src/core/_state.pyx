@@ -1071,7 +1071,7 @@ cdef int put_back(State node, str key, object record, list removed, list back, l
             trash.append(PyList_GetSlice(tail.items, tail.size, PyList_GET_SIZE(tail.items)))
             PyList_SetSlice(tail.items, tail.size, PyList_GET_SIZE(tail.items), [])
     if isinstance(value, State):
-        back.append((node, value))
+        back.append((node, key, value))
     if found != NULL and <object> found is not value and isinstance(<object> found, State):
         removed.append(<object> found)
     PyDict_SetItem(node.d, key, value)
@@ -1119,8 +1119,13 @@ cdef int revert(Journal journal) except -1:
         journal.sent = False
         for node in removed:
             set_detached(node, True)
-        for owner, value in back:
-            if not (<State> owner).detached and (<State> value).journal is journal:
+        for owner, key, value in back:
+            found = PyDict_GetItemWithError((<State> owner).d, key)
+            if (
+                found == <PyObject*> value  # it may have been removed again, by the older record
+                and not (<State> owner).detached
+                and (<State> value).journal is journal
+            ):
                 set_detached(<State> value, False)
     finally:
         if collecting:
@@ -1280,9 +1285,9 @@ cdef str try_leaf(Buf* buf, object value, list holes, int room):
             put_any(buf, value, default_encoder, holes, room)
         return None
     except TooDeep:
-        return f"{type(value).__qualname__} nested deeper than {LIMIT}"
+        return f"{type(value).__name__} nested deeper than {LIMIT}"
     except Exception as error:
-        return getattr(error, "kind", type(value).__qualname__)
+        return getattr(error, "kind", type(value).__name__)
 
 
 cdef bytes path_text(Where where, str key):

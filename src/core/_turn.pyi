@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any, final
 
+__pyx_capi__: dict[str, object]  # what _fast calls without going through Python
+
 def current_turn() -> Turn | None:
     """The turn this context belongs to, or None.
 

@@ -20,6 +20,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Any
 
 from ._fast import Actor, Core, Message, Turn, Worker, hop
@@ -47,7 +48,10 @@ class LoopClock:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.time = loop.time
-        self.call_at = loop.call_at
+        self._loop = loop
+
+    def call_at(self, when: float, callback: Any, *args: object) -> Alarm:
+        return self._loop.call_at(when, callback, *args)
 
 
 class Scheduler(Core):
@@ -55,7 +59,10 @@ class Scheduler(Core):
 
     def __init__(self, app: Any = None, settings: Settings | None = None) -> None:
         super().__init__()
-        self.settings = settings = settings or (Settings() if app is None else app.settings)
+        if settings is None:
+            settings = Settings() if app is None else app.settings
+        assert settings is not None
+        self.settings: Settings = settings
         self.app = app
         self.keep_on_error = settings.on_error == "keep"
         self.quantum_turns = settings.quantum_turns or 2**31 - 1
@@ -90,8 +97,9 @@ class Scheduler(Core):
             raise RuntimeError("the scheduler runs already: stop it first")
         loop = loop or asyncio.get_running_loop()
         own = clock is None or (_is_of_loop(clock) and sys.platform != "win32")
-        self.clock = clock or LoopClock(loop)
-        self.clock_time = None if own else self.clock.time
+        used: Clock = clock or LoopClock(loop)
+        self.clock = used
+        self.clock_time = None if own else used.time
         self.refusing = False
         if self.app is not None:
             self.middlewares = tuple(self.app.middlewares)
@@ -107,17 +115,17 @@ class Scheduler(Core):
             )
             self._watchdog.start()
 
-    async def drain(self, timeout: float) -> int:
+    async def drain(self, seconds: float) -> int:
         """Accept nothing more (but close messages), run what is queued, drop what is left.
 
-        Waits at most ``timeout`` seconds for running and queued messages. Then queued ones are
+        Waits at most ``seconds`` for running and queued messages. Then queued ones are
         dropped with Closed and running ones cancelled. Returns how many were left.
         """
         self.refusing = True
-        if self.pending and timeout > 0:
+        if self.pending and seconds > 0:
             self._empty = asyncio.get_running_loop().create_future()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(seconds):
                     await self._empty
             self._empty = None
         left = self.pending
@@ -194,7 +202,7 @@ class Scheduler(Core):
             if self.on_loop():
                 future: asyncio.Future[Any] = self.ask(session, message, limit)
                 if by is not None:
-                    future.add_done_callback(lambda _, by=by: end_wait(by, session))
+                    future.add_done_callback(partial(_end_wait, by, session))
                 return future
             answer = Answer(limit or None)
             answer.on_give_up(lambda: self._give_up(session, message))
@@ -250,9 +258,9 @@ class Scheduler(Core):
             try:
                 value = call(*args)
             except BaseException as error:  # noqa: BLE001 - it is the awaiter's to judge
-                self.post_to_loop(lambda error=error: _fail(future, error))
+                self.post_to_loop(_fail, future, error)
             else:
-                self.post_to_loop(lambda: _succeed(future, value))
+                self.post_to_loop(_succeed, future, value)
 
         self.call_on_worker(part)
         self.watch()
@@ -414,6 +422,10 @@ def _is_of_loop(clock: Clock) -> bool:
     """Whether the clock is the monotonic one of a loop, which the core can read by itself."""
     owner = getattr(clock.time, "__self__", None)
     return isinstance(owner, asyncio.AbstractEventLoop)
+
+
+def _end_wait(by: Actor, on: Actor, _: object) -> None:
+    end_wait(by, on)
 
 
 def _succeed(future: asyncio.Future[Any], value: Any) -> None:

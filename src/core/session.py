@@ -29,11 +29,12 @@ from ._fast import Actor, Message, Turn, current_turn
 from ._patch import Patch, Segmented
 from ._state import Ledger, StateView
 from .actions import Actions, Confirmation
+from .callbacks import CallbackTable, Subscription
 from .encode import encode_value
 from .errors import BadPayload, Busy, Closed, Cycle, NotFound, Refused, TooLarge, Unencodable
-from .handlers import Handler, HandlerTable, Subscription
 from .links import Links
-from .log import SessionLog
+from .log import Record, SessionLog
+from .parts import Handler
 from .types import DEFAULT_LABEL, EVENT_NAME, Lane
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Session(Actions, Actor):
         self.acknowledged = False  # a client has shown that it is one
         self.watched: float | None = None
         self._log: SessionLog | None = None
-        self._listeners: HandlerTable | None = None
+        self._listeners: CallbackTable | None = None
         self.groups: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> Any:
@@ -174,7 +175,9 @@ class Session(Actions, Actor):
     def log(self) -> SessionLog:
         """What its handlers printed and what went wrong, bounded."""
         if self._log is None:
-            self._log = SessionLog()
+            settings = self.app.settings
+            heard = settings.debug or settings.log_to_client
+            self._log = SessionLog(self._tell_clients if heard else None)
         return self._log
 
     @property
@@ -203,6 +206,13 @@ class Session(Actions, Actor):
         else:
             turn.outbox.append(Outgoing(self, type, encoded, label))
 
+    def _tell_clients(self, record: Record) -> None:
+        """Send a record of the log to the pages. On the thread that wrote it."""
+        data = {"level": record.level, "text": record.text, "time": record.time}
+        if record.traceback is not None and self.app.settings.debug:
+            data["traceback"] = record.traceback
+        self.app.call_on_loop(self.push_event, "gr:log", encode_value(data))
+
     def push_event(self, type: str, data: Encoded | None, label: str | None = None) -> None:
         """Put an encoded event into the streams. On the loop."""
         if self._links is not None:
@@ -213,15 +223,15 @@ class Session(Actions, Actor):
     ) -> Subscription:
         """``app.on`` for this session only; a handle with ``off()``."""
         if self._listeners is None:
-            self._listeners = HandlerTable()
+            self._listeners = CallbackTable()
         self.app.handlers.claim(callback)
         return self._listeners.on(event, callback, label=label)
 
     def resolve(self, event: str, label: str) -> tuple[Handler, ...]:
         """The handlers and callbacks of an event, in the order they run; empty for none."""
-        handlers = self.app.handlers.resolve(event, label) or ()
+        handlers = self.app.handlers.resolve(event, label)
         if self._listeners is not None:
-            handlers = (*handlers, *(self._listeners.resolve(event, label) or ()))
+            handlers = (*handlers, *self._listeners.resolve(event, label))
         return handlers
 
     # -- messages -----------------------------------------------------------------------------
@@ -365,6 +375,8 @@ class Session(Actions, Actor):
             scheduler.post_to_loop(self._deliver, patch, turn.outbox, answer)
         if not turn.concurrent:
             ledger.shipped()
+        if self._log is not None:
+            self._log.flush()  # a line that was printed without its end
         super().settle(turn, error)  # answers whoever waits for the message
 
     def dropped(self, message: Message, error: BaseException) -> None:
@@ -455,7 +467,9 @@ class Session(Actions, Actor):
         return Answer(link, number, "handler_error", None, text)
 
     def _report(self, message: Message, error: BaseException) -> None:
-        if not isinstance(error, (asyncio.CancelledError, Closed)):
+        if isinstance(error, BadPayload):
+            self.log.warning(f"{message.event!r}: {error}")
+        elif not isinstance(error, (asyncio.CancelledError, Closed)):
             self.app.log.exception(f"{message.event!r} failed in session {self.id[:6]}...", error)
             self.log.exception(f"{message.event!r} failed", error)
 

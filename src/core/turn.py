@@ -52,7 +52,7 @@ class Part(Protocol):
 
 
 def cancelled() -> bool:
-    """Whether the turn or job this code runs in was cancelled. Long sync handlers ask now and then."""
+    """Whether the turn or job this code runs in was cancelled; for long sync handlers to ask."""
     turn = current_turn()
     return turn is not None and turn.cancelled
 
@@ -108,7 +108,7 @@ class Runner:
                 if not future.done():
                     interrupted = error  # the part still runs: the turn cannot end before it
                     continue
-            except BaseException:  # noqa: BLE001, S110 - it is in the future
+            except BaseException:  # noqa: BLE001 - it is in the future
                 pass
             break
         if not turn.concurrent:
@@ -123,6 +123,7 @@ class Runner:
         if self.turn.concurrent or self.scheduler.keep_on_error:
             return
         self.turn.ledger.undo()
+        self.turn.ledger.take_async()  # of assignments that are undone: nobody is to hear of them
         self.turn.outbox = None
 
 
@@ -174,7 +175,7 @@ async def _enter(runner: Runner, middleware: Any, begun: list[tuple[Any, Any]]) 
         try:
             await runner.call(middleware.place, _advance, generator)
         except BaseException:
-            if generator.gi_frame is None:
+            if inspect.getgeneratorstate(generator) == inspect.GEN_CLOSED:
                 begun.pop()  # it ended by itself: there is nothing to tell it
             raise
         return
@@ -239,9 +240,10 @@ def _twice(generator: Any) -> str:
 
 
 async def _run_handlers(runner: Runner, handlers: tuple[Any, ...]) -> Any:
-    """Run all callbacks in order; the first one's result, or the first exception."""
+    """Run all callbacks in order; the result of the first that answers, or the first exception."""
     turn = runner.turn
     answer: Any = None
+    answering = next((index for index, part in enumerate(handlers) if part.answers), -1)
     failure: Exception | None = None
     for index, handler in enumerate(handlers):
         try:
@@ -249,7 +251,7 @@ async def _run_handlers(runner: Runner, handlers: tuple[Any, ...]) -> Any:
         except Exception as error:  # noqa: BLE001 - the others still run, then it is raised
             failure = failure or error
         else:
-            if index == 0:
+            if index == answering:
                 answer = value
     if failure is not None:
         try:

@@ -34,7 +34,8 @@ def waiter() -> Actor | None:
 
 def begin_wait(by: Actor, on: Actor) -> None:
     """Record that the turn of ``by`` waits for ``on``. Raises :class:`Cycle` and records nothing
-    when ``on`` waits for ``by``, directly or through others."""
+    when ``on`` waits for ``by``, directly or through others.
+    """
     with _lock:
         path = _path(on, by)
         if path is not None:

@@ -93,7 +93,9 @@ class Watchdog:
 
     def _frame(self) -> FrameType | None:
         """The innermost frame of the loop's thread; None while the loop waits for work."""
-        frame = sys._current_frames().get(self._loop_thread)
+        frame = sys._current_frames().get(  # pyright: ignore[reportPrivateUsage]
+            self._loop_thread
+        )
         if frame is None or frame.f_code.co_filename.endswith(_idle):
             return None
         return frame
@@ -104,9 +106,7 @@ def describe(frame: FrameType, milliseconds: float) -> Blockage:
     at: FrameType | None = frame
     while at is not None:
         name = at.f_code.co_filename
-        if not (
-            name.startswith((*_libraries, _ours, "<")) or "site-packages" in name
-        ):
+        if not (name.startswith((*_libraries, _ours, "<")) or "site-packages" in name):
             break
         at = at.f_back
     chosen = at or frame

@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from tests.core.fakes import FakeSession, message, scheduling
+
 from greenroom.core.eager import Shell
 from greenroom.core.types import Place
-
-from tests.core.fakes import FakeSession, message, scheduling
 
 Body = Callable[[dict[str, Any], Any], Coroutine[Any, Any, Any]]
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")

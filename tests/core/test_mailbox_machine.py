@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.core.fakes import FakeSession, message, scheduling, settled
+from tests.reference.mailbox_model import Mailbox
+from tests.reference.ready_model import Ready
 
 from greenroom.core._fast import Message
 from greenroom.core.errors import Busy, Closed
 from greenroom.core.scheduler import Scheduler
 from greenroom.core.settings import Settings
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-
-from tests.core.fakes import FakeSession, message, scheduling, settled
-from tests.reference.mailbox_model import Mailbox
-from tests.reference.ready_model import Ready
 
 
 class MailboxMachine(RuleBasedStateMachine):
@@ -124,6 +125,6 @@ def test_no_lane_is_passed_over_more_than_16_times() -> None:
             await settled(scheduler)
         for lane in range(4):
             places = [-1, *(place for place, served in enumerate(order) if served == lane)]
-            assert max(b - a for a, b in zip(places, places[1:], strict=False)) <= 17
+            assert max(b - a for a, b in itertools.pairwise(places)) <= 17
 
     asyncio.run(main())
