@@ -389,13 +389,7 @@ export class Greenroom {
       this.#pump();
     };
     socket.onmessage = ({ data }) => {
-      let packet;
-      try {
-        packet = unpack(data);
-      } catch {
-        packet = { text: "", buffers: [] }; // no frame, as the link will say
-      }
-      this.#link.receive(packet, this.#clock.now());
+      this.#link.receive(unpack(data), this.#clock.now());
       this.#pump();
     };
     socket.onclose = ({ code }) => {

@@ -10,7 +10,7 @@
  * @module
  */
 
-import { isObject, packetSize, parse, withoutToken } from "./codec.js";
+import { Garbage, decoded, isFrame, packetSize, parse, withoutToken } from "./codec.js";
 import { Entry } from "./entry.js";
 import { LinkError, TABLE, retryAfterCut } from "./machine.js";
 
@@ -116,15 +116,16 @@ export class Link {
     this._now = this._heard = now;
     this._probed = null;
     if (this._ended) return this._step("late");
-    let frame;
+    this._size = packetSize(packet);
     try {
-      frame = parse(packet);
+      const frame = parse(packet);
+      this.onFrame?.("in", withoutToken(frame));
+      this._takeIn(frame, packet.buffers);
     } catch (error) {
-      this._end = ["resume", null, "bad_frame", String(error)];
-      return this._step("garbage");
+      if (!(error instanceof Garbage)) throw error;
+      this._end = ["resume", null, "bad_frame", error.message];
+      this._step(this._ended ? "late" : "garbage");
     }
-    this.onFrame?.("in", withoutToken(frame));
-    this._takeIn(frame, packetSize(packet));
   }
 
   /** The transport is gone. @param {number} code @param {number} now */
@@ -260,25 +261,22 @@ export class Link {
     this.state = cell[1];
   }
 
-  /** @param {Frame} frame @param {number} size */
-  _takeIn(frame, size) {
+  /** @param {Frame} frame @param {Uint8Array[]} buffers */
+  _takeIn(frame, buffers) {
     if (frame.type === "gr:batch" && this.state === "live") {
       for (const inner of Array.isArray(frame.data) ? frame.data : []) {
-        if (!isObject(inner) || typeof inner.type !== "string" || inner.type === "gr:batch") continue;
-        this._takeIn(/** @type {any} */ (inner), size);
-        size = 0; // the whole batch is counted once
+        if (isFrame(inner) && inner.type !== "gr:batch") this._takeIn(inner, buffers);
       }
       return;
     }
-    this._frame = frame;
-    this._size = size;
-    this._step(this._nameOf(frame));
+    this._frame = decoded(frame, buffers);
+    this._step(this._nameOf(this._frame));
     if ((frame.type === "gr:ping" || frame.type === "gr:pong") && this.state === "live") {
       if (Number.isInteger(frame.data?.seq) && frame.data.seq > this.seq) this._step(this._nameOfLag());
     } else if (this._joined !== null) {
       const text = this._joined;
       this._joined = null;
-      this.receive({ text, buffers: [] }, this._now);
+      this.receive({ text, buffers }, this._now);
     }
   }
 
@@ -496,6 +494,7 @@ export class Link {
     this.seq += 1;
     this._askedFrom = -1;
     this._unackedBytes += this._size;
+    this._size = 0; // what came as a batch is counted once
     this._ackAt ??= this._now + ACK_AFTER;
     if (this._unackedBytes >= ACK_BYTES || this.seq - this._acked >= ACK_FRAMES) this._ack();
     const entry = this._kept.get(id ?? 0);

@@ -9,8 +9,9 @@ from greenroom.core._turn cimport CallPlan, Message, Turn
 
 cdef enum:
     LANES = 4                # types.Lane
-    RIPE = 13                # passed over so often: goes first. With four lanes three may ripen
-                             # together, and the last of them must not wait longer than 16
+    # Passed over so often, a lane goes first. With four lanes three may ripen together, and the
+    # last of them must not wait longer than 16.
+    RIPE = 13
 
 cdef enum Queue:             # where a session waits for its next turn
     NOWHERE = 0

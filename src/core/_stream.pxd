@@ -37,6 +37,7 @@ cdef class Stream:
     cdef public long long ack         # highest client id accepted; told in nacks
     cdef readonly long long base      # a resume is possible from here on ...
     cdef readonly bint broken         # ... unless frames were lost before they had a number
+    cdef bint met                     # a client has been attached before
     cdef readonly long long position  # of the last snapshot handed over; older patches are in it
     cdef set unanswered               # accepted ids of events that have no answer yet
     cdef set asides                   # the same of gr: frames, which are not "in flight"

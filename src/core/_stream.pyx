@@ -498,14 +498,20 @@ cdef class Stream:
         return False
 
     def _renew(self, long long seq):
-        """A snapshot first, then every kept solid frame above ``seq`` as if it were new."""
+        """A snapshot first, then every kept solid frame above ``seq`` as if it were new.
+
+        A client that comes back with the same ``seq`` has not heard of this, or lost what followed:
+        it has to hear it again. So no resume is possible until the snapshot has been applied. At
+        the very first attach nobody can have missed anything.
+        """
         cdef Frame frame, following, unsent
         self._unlink_patches(False)
         unsent, self.head, self.tail = self.head, None, None
         frame, self.first, self.last, self.cursor = self.first, None, None, None
         self.tally.total -= self.sent_bytes + self.solid_bytes
         self.sent_bytes = self.solid_bytes = 0
-        self.base = self.seq
+        self.base = self.seq + self.met
+        self.met = True
         self.broken = False
         self._append(new_mark())
         while frame is not None:

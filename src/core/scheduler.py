@@ -50,7 +50,7 @@ class LoopClock:
         self.time = loop.time
         self._loop = loop
 
-    def call_at(self, when: float, callback: Callable[..., object], *args: object) -> Alarm:
+    def call_at(self, when: float, callback: Any, *args: object) -> Alarm:
         return self._loop.call_at(when, callback, *args)
 
 

@@ -123,6 +123,7 @@ class Runner:
         if self.turn.concurrent or self.scheduler.keep_on_error:
             return
         self.turn.ledger.undo()
+        self.turn.ledger.take_async()  # of assignments that are undone: nobody is to hear of them
         self.turn.outbox = None
 
 

@@ -111,6 +111,7 @@ class StreamModel:
     position: int = 0
     base: int = 0
     broken: bool = True
+    met: bool = False
     unanswered: set[int] = field(default_factory=set)
     unsent: list[Entry] = field(default_factory=list)
     sent: list[Entry] = field(default_factory=list)
@@ -309,7 +310,8 @@ class StreamModel:
         kept += [e for e in self.unsent if e.solid]
         self.unsent = [self._mark(), *kept]
         self.sent, self.again = [], []
-        self.base, self.broken = self.seq, False
+        self.base, self.broken = self.seq + self.met, False
+        self.met = True
         return False
 
     def pending(self) -> list[int]:
