@@ -68,6 +68,7 @@ cdef void draft_end(Draft* draft) noexcept
 cdef int draft_op(
     Draft* draft, int kind, Py_ssize_t path, Py_ssize_t value, bint created
 ) except -1
+cdef int draft_scalar(Draft* draft, bytes prefix, str key, object value, bint created) except -1
 cdef Patch draft_finish(Draft* draft, list holes, dict wholes, long long position)
 
 cdef object default_encoder  # what set_default installed

@@ -173,6 +173,32 @@ cdef extern from *:
         }
         return 1;
     }
+    /* Write a number's decimal digits; at most 20 characters. */
+    static inline Py_ssize_t gr_digits(char *out, long long number) {
+        unsigned long long left = number < 0 ? 0ULL - (unsigned long long)number : (unsigned long long)number;
+        char *start = out;
+        unsigned long long power = 10000;
+        int count = 4, i;
+        if (number < 0) *out++ = '-';
+        if (left < 10000) {
+            count = left < 10 ? 1 : left < 100 ? 2 : left < 1000 ? 3 : 4;
+        } else {
+            while (count < 20 && left >= power) { count++; if (count < 20) power *= 10; }
+        }
+        for (i = count - 1; i > 0; i--) { out[i] = (char)('0' + left % 10); left /= 10; }
+        out[0] = (char)('0' + left);
+        return out + count - start;
+    }
+    /* Copy a key; 0 when a character of it must be escaped. */
+    static inline int gr_copy_key(char *out, const char *p, Py_ssize_t n) {
+        Py_ssize_t i;
+        for (i = 0; i < n; i++) {
+            unsigned char c = (unsigned char)p[i];
+            if (c < 0x20 || c == '"' || c == '\\\\' || c == '~' || c == '/') return 0;
+            out[i] = (char)c;
+        }
+        return 1;
+    }
     static inline int gr_clean_key(const char *p, Py_ssize_t n) {
         while (n-- > 0) {
             unsigned char c = (unsigned char)*p++;
@@ -183,6 +209,8 @@ cdef extern from *:
     """
     int gr_clean(const char* p, Py_ssize_t n) noexcept
     int gr_clean_key(const char* p, Py_ssize_t n) noexcept
+    int gr_copy_key(char* out, const char* p, Py_ssize_t n) noexcept
+    Py_ssize_t gr_digits(char* out, long long number) noexcept
 
 
 cdef bytes text_slow(str value):
@@ -223,29 +251,21 @@ cdef int put_int(Buf* buf, object value) except -1:
     cdef int overflow = 0
     cdef long long number = PyLong_AsLongLongAndOverflow(value, &overflow)
     cdef unsigned long long left
-    cdef char digits[24]
-    cdef int at = 24
-    if overflow:
-        if overflow < 0:
-            return 0
-        try:
-            left = PyLong_AsUnsignedLongLong(value)
-        except OverflowError:
-            return 0
-    elif number < 0:
-        left = 0 - <unsigned long long> number
-    else:
-        left = <unsigned long long> number
-    while True:
-        at -= 1
-        digits[at] = c'0' + <char> (left % 10)
-        left = left // 10
-        if left == 0:
-            break
-    if number < 0 and not overflow:
-        at -= 1
-        digits[at] = c'-'
-    put_n(buf, &digits[at], 24 - at)
+    if buf.cap - buf.len < 24:
+        buf_grow(buf, 24)
+    if overflow == 0:
+        buf.len += gr_digits(buf.data + buf.len, number)
+        return 1
+    if overflow < 0:
+        return 0
+    try:
+        left = PyLong_AsUnsignedLongLong(value)
+    except OverflowError:
+        return 0
+    # The top digit does not fit into a signed number: write it by itself.
+    buf.len += gr_digits(buf.data + buf.len, <long long> (left // 10))
+    buf.data[buf.len] = c'0' + <char> (left % 10)
+    buf.len += 1
     return 1
 
 
@@ -282,7 +302,10 @@ cdef int put_key(Buf* buf, str key) except -1:
 
 
 cdef int put_pointer(Buf* buf, bytes prefix, str key) except -1:
-    """Write prefix, key escaped for a JSON Pointer, closing quote: 1, or 0 and nothing."""
+    """Write prefix, key escaped for a JSON Pointer, closing quote: 1, or 0 and nothing.
+
+    There is room for one byte more then.
+    """
     cdef Py_ssize_t size = PyUnicode_GET_LENGTH(key)
     cdef Py_ssize_t head = PyBytes_GET_SIZE(prefix)
     cdef const char* data
@@ -290,8 +313,8 @@ cdef int put_pointer(Buf* buf, bytes prefix, str key) except -1:
     if PyUnicode_IS_ASCII(key):
         data = <const char*> PyUnicode_DATA(key)
         if gr_clean_key(data, size):
-            if buf.cap - buf.len < head + size + 1:
-                buf_grow(buf, head + size + 1)
+            if buf.cap - buf.len < head + size + 2:
+                buf_grow(buf, head + size + 2)
             memcpy(buf.data + buf.len, PyBytes_AS_STRING(prefix), head)
             memcpy(buf.data + buf.len + head, data, size)
             buf.data[buf.len + head + size] = c'"'
@@ -302,6 +325,7 @@ cdef int put_pointer(Buf* buf, bytes prefix, str key) except -1:
         return 0
     put_n(buf, PyBytes_AS_STRING(prefix), head)
     put_n(buf, PyBytes_AS_STRING(text) + 1, PyBytes_GET_SIZE(text) - 1)
+    buf_room(buf, 1)
     return 1
 
 
@@ -528,7 +552,7 @@ cdef object no_form(object value):
         f"{kind.__module__}.{kind.__qualname__} has no form on the wire: register an encoder, "
         f"gr.encoders[{kind.__qualname__}] = function"
     )
-    error.kind = kind.__qualname__
+    error.kind = kind.__name__
     return error
 
 
@@ -725,6 +749,10 @@ cdef object blob(dict pairs, object buffers):
 
 # ---------------------------------------------------------------- drafts
 
+cdef Op* spare_ops = NULL
+cdef Py_ssize_t spare_ops_room = 0
+
+
 cdef int draft_begin(Draft* draft) except -1:
     draft.part[SET].data = NULL
     draft.part[DELETE].data = NULL
@@ -737,10 +765,6 @@ cdef int draft_begin(Draft* draft) except -1:
     buf_take(&draft.part[SET])
     put_n(&draft.part[SET], b'{"=":{', 6)
     return 0
-
-
-cdef Op* spare_ops = NULL
-cdef Py_ssize_t spare_ops_room = 0
 
 
 cdef void draft_end(Draft* draft) noexcept:
@@ -792,6 +816,77 @@ cdef int draft_op(
         op.value_len = part.len - value
     draft.count += 1
     return put1(part, c',')
+
+
+cdef int draft_scalar(Draft* draft, bytes prefix, str key, object value, bint created) except -1:
+    """Write and note the set of a simple scalar in one go: 1, or 0 and nothing.
+
+    The common case of a patch: one check for room, then straight on.
+    """
+    cdef Buf* part = &draft.part[SET]
+    cdef Py_ssize_t size = PyUnicode_GET_LENGTH(key)
+    cdef Py_ssize_t head = PyBytes_GET_SIZE(prefix)
+    cdef Py_ssize_t length = 0
+    cdef const char* data = NULL
+    cdef type kind = type(value)
+    cdef long long number = 0
+    cdef int overflow = 0
+    cdef char* out
+    cdef char* start
+    cdef Op* op
+    if not PyUnicode_IS_ASCII(key) or draft.count == draft.room:
+        return 0
+    if kind is int:
+        number = PyLong_AsLongLongAndOverflow(value, &overflow)
+        if overflow:
+            return 0
+    elif kind is str:
+        if not PyUnicode_IS_ASCII(value):
+            return 0
+        length = PyUnicode_GET_LENGTH(value)
+        data = <const char*> PyUnicode_DATA(value)
+        if not gr_clean(data, length):
+            return 0
+    elif kind is float:
+        return 0
+    if part.cap - part.len < head + size + length + 32:
+        buf_grow(part, head + size + length + 32)
+    start = out = part.data + part.len
+    memcpy(out, PyBytes_AS_STRING(prefix), head)
+    out += head
+    if not gr_copy_key(out, <const char*> PyUnicode_DATA(key), size):
+        return 0
+    out += size
+    out[0] = c'"'
+    out[1] = c':'
+    out += 2
+    op = &draft.ops[draft.count]
+    op.kind = SET
+    op.created = created
+    op.path = part.len
+    op.path_len = head + size + 1
+    op.value = part.len + head + size + 2
+    if kind is int:
+        out += gr_digits(out, number)
+    elif kind is str:
+        out[0] = c'"'
+        memcpy(out + 1, data, length)
+        out[length + 1] = c'"'
+        out += length + 2
+    elif value is None:
+        memcpy(out, b"null", 4)
+        out += 4
+    elif value is True:
+        memcpy(out, b"true", 4)
+        out += 4
+    else:
+        memcpy(out, b"false", 5)
+        out += 5
+    op.value_len = (out - start) - (head + size + 2)
+    out[0] = c','
+    part.len += out - start + 1
+    draft.count += 1
+    return 1
 
 
 cdef Patch draft_finish(Draft* draft, list holes, dict wholes, long long position):
@@ -853,6 +948,7 @@ def first_of(pair):
 # ---------------------------------------------------------------- patches
 
 @cython.final
+@cython.freelist(16)
 cdef class Patch:
     """The net operations (set, delete, append) that bring a copy of the state up to date."""
 

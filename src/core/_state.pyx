@@ -59,6 +59,7 @@ from ._patch cimport (
     draft_end,
     draft_finish,
     draft_op,
+    draft_scalar,
     loads,
     put,
     put_any,
@@ -69,6 +70,7 @@ from ._patch cimport (
 )
 
 from copy import deepcopy
+from sys import intern
 
 from ._patch import TooDeep, decode_value, render
 from .errors import Detached, StaleTurn
@@ -1018,17 +1020,19 @@ cdef int finish(Journal journal, bint keep) except -1:
     cdef list nodes = journal.dirty
     cdef list trash = None
     cdef State node
-    cdef dict log
+    cdef dict log = None
+    cdef Py_ssize_t i
     if nodes is None and (keep and not journal.sent or journal.older is None):
         journal.sent = False
         return 0
-    trash = []
     if journal.older is not None and (journal.sent or not keep):
+        trash = []
         drop_prev(journal, trash)
     journal.sent = False
     journal.dirty = None
     if nodes is not None:
-        for node in nodes:
+        for i in range(PyList_GET_SIZE(nodes)):
+            node = <State> nodes[i]
             log = node.log
             node.log = None
             node.gate = NULL
@@ -1038,8 +1042,10 @@ cdef int finish(Journal journal, bint keep) except -1:
                         journal.older = [node]
                     else:
                         journal.older.append(node)
-                merge_older(node, log)
-            trash.append(log)
+                if merge_older(node, log):
+                    continue
+            if PyList_GET_SIZE(nodes) > 1:
+                trash = kept_any(trash, log)
     if journal.older is None:
         journal.structural = False
     return 0
@@ -1065,7 +1071,7 @@ cdef int put_back(State node, str key, object record, list removed, list back, l
             trash.append(PyList_GetSlice(tail.items, tail.size, PyList_GET_SIZE(tail.items)))
             PyList_SetSlice(tail.items, tail.size, PyList_GET_SIZE(tail.items), [])
     if isinstance(value, State):
-        back.append((node, value))
+        back.append((node, key, value))
     if found != NULL and <object> found is not value and isinstance(<object> found, State):
         removed.append(<object> found)
     PyDict_SetItem(node.d, key, value)
@@ -1113,8 +1119,13 @@ cdef int revert(Journal journal) except -1:
         journal.sent = False
         for node in removed:
             set_detached(node, True)
-        for owner, value in back:
-            if not (<State> owner).detached and (<State> value).journal is journal:
+        for owner, key, value in back:
+            found = PyDict_GetItemWithError((<State> owner).d, key)
+            if (
+                found == <PyObject*> value  # it may have been removed again, by the older record
+                and not (<State> owner).detached
+                and (<State> value).journal is journal
+            ):
                 set_detached(<State> value, False)
     finally:
         if collecting:
@@ -1274,9 +1285,9 @@ cdef str try_leaf(Buf* buf, object value, list holes, int room):
             put_any(buf, value, default_encoder, holes, room)
         return None
     except TooDeep:
-        return f"{type(value).__qualname__} nested deeper than {LIMIT}"
+        return f"{type(value).__name__} nested deeper than {LIMIT}"
     except Exception as error:
-        return getattr(error, "kind", type(value).__qualname__)
+        return getattr(error, "kind", type(value).__name__)
 
 
 cdef bytes path_text(Where where, str key):
@@ -1325,6 +1336,8 @@ cdef class Late:
     cdef list base  # an append: None, or the list it was taken from
 
 
+@cython.final
+@cython.freelist(4)
 cdef class Shipment:
     """What one ship carries from its seal to its end."""
     cdef list late  # Late
@@ -1438,7 +1451,7 @@ cdef int seal_key(
             late.key = key
             late.value = items
             late.base = list(tail.items)
-            shipment.late.append(late)
+            shipment.late = kept_any(shipment.late, late)
             return 0
     part = &draft.part[SET]
     mark = part.len
@@ -1467,8 +1480,20 @@ cdef int seal_key(
     late.key = key
     late.created = created
     late.value = grab(<State> value, None) if isinstance(value, State) else value
-    shipment.late.append(late)
+    shipment.late = kept_any(shipment.late, late)
     return 0
+
+
+cdef inline bint seal_scalar(Draft* draft, State node, PyObject* key, PyObject* record) except -1:
+    """The common case without detours: a scalar that is set. False: go the long way."""
+    cdef PyObject* found = PyDict_GetItemWithError(node.d, <object> key)
+    if found == NULL or not scalar(<object> found) or private(<str> key):
+        return False
+    if type(<object> found) is str and type(<object> record) is str:
+        return False
+    return draft_scalar(
+        draft, node.where.prefix, <str> key, <object> found, record == <PyObject*> MISSING
+    )
 
 
 cdef int keep_waiting(Shipment shipment, str key, object record) except -1:
@@ -1511,18 +1536,19 @@ cdef int seal(Draft* draft, Shipment shipment, Journal journal, State root, bint
     cdef PyObject* k
     cdef PyObject* v
     cdef PyObject* late
-    cdef Py_ssize_t at
+    cdef Py_ssize_t at, i, left
+    cdef list mutes = None
     cdef bint mute
+    cdef bint simple = not journal.missing
     if not sent and older is not None:
         if nodes is None:
             nodes = older
+            journal.older = None  # the list is taken apart below
         else:
             nodes = older + [one for one in nodes if (<State> one).prev is None]
     # Which nodes speak is settled before any record moves: `covered` reads records.
     if structural and nodes is not None:
         mutes = [covered(root, node) if (<State> node).where.depth > 1 else False for node in nodes]
-    else:
-        mutes = None
     if nodes is None:
         nodes = []
     for i in range(PyList_GET_SIZE(nodes)):
@@ -1534,7 +1560,11 @@ cdef int seal(Draft* draft, Shipment shipment, Journal journal, State root, bint
         if not mute:
             if prev is not None:
                 at = 0
-                while PyDict_Next(prev, &at, &k, &v):
+                left = PyDict_Size(prev)
+                while left > 0 and PyDict_Next(prev, &at, &k, &v):
+                    left -= 1
+                    if simple and log is None and seal_scalar(draft, node, k, v):
+                        continue
                     late = NULL if log is None else PyDict_GetItemWithError(log, <object> k)
                     seal_key(
                         draft,
@@ -1548,18 +1578,24 @@ cdef int seal(Draft* draft, Shipment shipment, Journal journal, State root, bint
                     )
             if log is not None:
                 at = 0
-                while PyDict_Next(log, &at, &k, &v):
+                left = PyDict_Size(log)
+                while left > 0 and PyDict_Next(log, &at, &k, &v):
+                    left -= 1
+                    if simple and prev is None and seal_scalar(draft, node, k, v):
+                        continue
                     if prev is None or not PyDict_Contains(prev, <object> k):
                         seal_key(draft, shipment, node, <str> <object> k, <object> v, False)
         # The records move.
         kept = shipment.kept
         node.gate = NULL
-        node.log = None
+        if log is not None:
+            node.log = None
         if prev is not None:
-            shipment.trash.append(prev)
+            shipment.trash = kept_any(shipment.trash, prev)
             node.prev = None
         if not turn:
-            shipment.trash.append(log)
+            if log is not None:
+                shipment.trash = kept_any(shipment.trash, log)
             if kept is not None:
                 node.prev = kept
                 kept_older = kept_add(kept_older, node)
@@ -1570,7 +1606,7 @@ cdef int seal(Draft* draft, Shipment shipment, Journal journal, State root, bint
                 kept_older = kept_add(kept_older, node)
             else:
                 merge_older(node, log)
-                shipment.trash.append(log)
+                shipment.trash = kept_any(shipment.trash, log)
         if kept is not None:
             # What waits needs its value at T even if it changed before T only.
             if node.prev is None:
@@ -1603,6 +1639,13 @@ cdef list kept_add(list nodes, State node):
     return nodes
 
 
+cdef list kept_any(list things, object thing):
+    if things is None:
+        return [thing]
+    things.append(thing)
+    return things
+
+
 cdef Patch make_patch(Journal journal, State root, bint foreign, bint empty):
     """Seal, encode, count: the whole of ``ship``. None when there is nothing, unless ``empty``."""
     cdef Draft draft
@@ -1615,8 +1658,6 @@ cdef Patch make_patch(Journal journal, State root, bint foreign, bint empty):
     if journal.dirty is None and (journal.sent or journal.older is None) and not empty:
         return None
     shipment = Shipment.__new__(Shipment)
-    shipment.late = []
-    shipment.trash = []
     shipment.foreign = foreign
     shipment.alone = journal.alone
     shipment.wholes = {} if journal.alone else None
@@ -1933,6 +1974,11 @@ cdef class Ledger:
         return self.journal.shipping or self.journal.encoder != NULL
 
     @property
+    def run_async(self):
+        """Whether async subscribers wait for the end of the handler (``take_async``)."""
+        return bool(self.journal.later)
+
+    @property
     def due(self):
         """Set it to have ``on_due`` called by the next assignment."""
         return (self.journal.alert & DUE) != 0
@@ -2073,6 +2119,11 @@ cdef object read_only():
 
 # ---------------------------------------------------------------- the template
 
+cdef str intern_key(str key):
+    """The interned string: look-ups by the literals of handlers then need no comparison."""
+    return <str> intern(key)
+
+
 cdef object prove = None  # callable(value, private) -> 0 share, 1 copy at first read; raises
 
 
@@ -2090,7 +2141,7 @@ cdef State freeze(dict source, Where where):
     cdef Cell cell
     node.where = where
     for key, value in list(source.items()):
-        name = key_name(key, where)
+        name = intern_key(key_name(key, where))
         if type(value) is Cell:
             value = (<Cell> value).value
         if isinstance(value, State):

@@ -1,0 +1,14 @@
+// Connects a page of `app.show`: binds its attributes and offers the client as `greenroom`.
+import { connect } from "./greenroom.js";
+
+const script = document.querySelector("script[data-label]");
+const url = new URL("./ws", import.meta.url);
+url.protocol = url.protocol.replace("http", "ws");
+
+const client = connect({
+  url: url.href,
+  label: script?.getAttribute("data-label") ?? "main",
+  store: sessionStorage,
+});
+client.bind(document);
+Object.assign(globalThis, { greenroom: client });

@@ -1,0 +1,153 @@
+"""`greenroom doctor`: what is installed, what is missing, and what browsers may call."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+from ..adapters.base import installed
+from . import OK, UNHEALTHY
+from .load import load, read_settings
+
+__all__ = ["HELP", "NAME", "add_arguments", "command"]
+
+NAME: Final = "doctor"
+HELP: Final = (
+    "show what is installed, and what an application exposes",
+    """\
+Show versions, compiled modules, limits of this machine and what optional parts are missing. With
+PATH also import the application, without serving it, and list the functions browsers may call,
+each with its file and line, and those that were left out.
+
+The exit code is 0 when Greenroom can work here, else 9; with PATH also those of `greenroom run`.
+""",
+)
+
+CORE: Final = Path(__file__).resolve().parents[1] / "core"
+NEEDED: Final = ("itsdangerous", "msgspec", "orjson", "starlette", "uvicorn", "websockets")
+#: What is used where it is installed, and what for.
+OPTIONAL: Final = {
+    "uvloop": "a faster event loop (not on Windows)",
+    "httptools": "faster parsing of HTTP heads",
+    "pydantic": "pydantic models as payload annotations",
+}
+FEW_FILES: Final = 4096
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("path", metavar="PATH", nargs="?", help="an application to look at")
+
+
+def command(args: argparse.Namespace) -> int:
+    problems: list[str] = []
+    for title, lines in (
+        ("Python", python()),
+        ("Greenroom", compiled(problems)),
+        ("Packages", packages(problems)),
+        ("Optional", optional()),
+        ("Machine", machine()),
+        ("Adapters", adapters()),
+        ("Settings", settings()),
+    ):
+        show(title, lines)
+    if args.path is not None:
+        loaded = load(args.path, read_settings())
+        show(f"Application {loaded.title}", application(loaded.app, loaded.public))
+    for problem in problems:
+        print(f"problem: {problem}")
+    return UNHEALTHY if problems else OK
+
+
+def show(title: str, lines: Iterator[str]) -> None:
+    print(title)
+    for line in lines:
+        print(f"  {line}")
+
+
+def version_of(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+# -- sections -------------------------------------------------------------------------------------
+
+
+def python() -> Iterator[str]:
+    yield f"{platform.python_implementation()} {platform.python_version()} ({sys.executable})"
+    gil: Any = getattr(sys, "_is_gil_enabled", None)
+    if gil is not None and not gil():
+        yield "without the GIL: not supported yet"
+
+
+def compiled(problems: list[str]) -> Iterator[str]:
+    yield version_of("greenroom") or "not installed as a distribution"
+    stubs = sorted(CORE.glob("_*.pyi"))
+    for stub in stubs:
+        name = stub.stem
+        try:
+            module = importlib.import_module(f"..core.{name}", __package__)
+        except ImportError as error:
+            problems.append(f"the compiled module {name} cannot be imported: {error}")
+            yield f"{name}: missing"
+        else:
+            yield f"{name}: {Path(str(module.__file__)).name}"
+
+
+def packages(problems: list[str]) -> Iterator[str]:
+    for name in NEEDED:
+        found = version_of(name)
+        if found is None:
+            problems.append(f"{name} is not installed: pip install {name}")
+        yield f"{name}: {found or 'missing'}"
+
+
+def optional() -> Iterator[str]:
+    for name, use in OPTIONAL.items():
+        found = version_of(name)
+        yield f"{name}: {found}" if found else f"{name}: not installed; it gives {use}"
+
+
+def machine() -> Iterator[str]:
+    yield f"{platform.platform()}, {os.cpu_count() or 1} processors"
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    yield (
+        f"open files: {'unlimited' if soft == unlimited else soft} now, "
+        f"{'unlimited' if hard == unlimited else hard} at most"
+    )
+    if hard not in (unlimited, -1) and hard < FEW_FILES:
+        yield f"each client takes one: about {hard - 100} at most (see ulimit -n)"
+
+
+def adapters() -> Iterator[str]:
+    found = installed()
+    for name in sorted(found):
+        yield f"{name}: {found[name].value}"
+    if not found:
+        yield "none are announced"
+
+
+def settings() -> Iterator[str]:
+    values = read_settings()
+    names = sorted(name for name in os.environ if name.startswith("GREENROOM_"))
+    yield f"from the environment: {', '.join(names) or 'none'}"
+    if values.secret is None:
+        yield "no GREENROOM_SECRET: sessions end with the process, and one process is the limit"
+
+
+def application(app: Any, public: Path | None) -> Iterator[str]:
+    yield f"public folder: {public or 'none'}"
+    yield from app.handlers.report()

@@ -1,0 +1,137 @@
+"""What the server can ask a page to do: toasts, dialogs, downloads, styles.
+
+Every verb is one frame of a ``gr:`` type (the table is in ``docs/protocol.md``), sent like any
+event: from a turn it leaves when the turn commits, elsewhere at once. Sessions and views share the
+verbs; a view's go to its label only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+import threading
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from .errors import Timeout, WouldBlock
+from .types import Bytes, Timer
+
+__all__ = ["Actions", "Confirmation"]
+
+Kind = Literal["info", "success", "warning", "error"]
+
+SCHEMES: Final = ("", "http", "https", "mailto")
+
+
+class Confirmation:
+    """A question to the user: ``await`` it, or ``.result()`` from a sync handler on a worker.
+
+    True or False as answered, None after the time-out or when the session has no view.
+    """
+
+    __slots__ = ("_done", "_future", "_loop", "timeout", "timer", "value")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
+        self._loop = loop
+        self._done = threading.Event()
+        self._future: asyncio.Future[Any] | None = None
+        self.timeout = timeout
+        self.timer: Timer | None = None
+        self.value: Any = None
+
+    def settle(self, value: Any) -> None:
+        """The first answer wins. On the loop only."""
+        if not self._done.is_set():
+            self.value = value
+            self._done.set()
+            if self.timer is not None:
+                self.timer.cancel()
+            if self._future is not None and not self._future.done():
+                self._future.set_result(value)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if not self._done.is_set():
+            self._future = self._future or asyncio.get_running_loop().create_future()
+            yield from self._future.__await__()
+        return self.value
+
+    def result(self) -> Any:
+        """Block this thread until it is answered. Raises :class:`WouldBlock` on the loop."""
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is self._loop:
+            raise WouldBlock("confirm().result() would block the loop: use `await confirm(...)`")
+        if not self._done.wait(self.timeout + 5.0):
+            raise Timeout("the question was never settled: the app stopped meanwhile")
+        return self.value
+
+
+class Actions:
+    """The verbs. Mixed into :class:`Session`; needs ``_act(type, data)``."""
+
+    __slots__ = ()
+
+    def _act(self, type: str, data: Mapping[str, Any]) -> None:
+        raise AssertionError("the class that mixes this in sends the frame")
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str | None = None,
+        kind: Kind = "info",
+        position: str | None = None,
+        duration: int | None = None,
+    ) -> None:
+        """Show a toast. ``duration`` in milliseconds; None is the page's default."""
+        self._act(
+            "gr:notify",
+            _given(message=message, title=title, kind=kind, position=position, duration=duration),
+        )
+
+    def download(
+        self, data: bytes | str | Path, filename: str | None = None, mime: str | None = None
+    ) -> None:
+        """Save ``data``, or the file at a path, on the user's disk under ``filename``."""
+        if isinstance(data, (str, Path)):
+            path = Path(data)
+            filename, data = filename or path.name, path.read_bytes()
+        name = filename or "download"
+        mime = mime or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        self._act("gr:download", {"filename": name, "mime": mime, "data": Bytes(data, mime, name)})
+
+    def open_url(self, url: str) -> None:
+        """Open a new tab. Raises ValueError for other than http, https, mailto and relative."""
+        if urlsplit(url).scheme.lower() not in SCHEMES:
+            raise ValueError(f"open_url takes http, https, mailto and relative URLs, got {url!r}")
+        self._act("gr:open-url", {"url": url})
+
+    def set_page(self, page: str, params: Mapping[str, str] | None = None) -> None:
+        """Go to the page's hash route ``page``."""
+        self._act("gr:page", {"page": page, "params": dict(params or {})})
+
+    def set_content(self, target: str, *, text: str | None = None, html: str | None = None) -> None:
+        """Replace the content of an element (id or selector); ``html`` is sanitised there."""
+        if (text is None) == (html is None):
+            raise ValueError("set_content takes exactly one of text= and html=")
+        self._act("gr:content", _given(target=target, text=text, html=html))
+
+    def set_style(self, selector: str, styles: Mapping[str, str]) -> None:
+        """Set CSS properties of the elements that match ``selector``."""
+        self._act("gr:style", {"selector": selector, "styles": dict(styles)})
+
+    def call(self, module: str, function: str, *args: Any) -> None:
+        """Call a function that the page exposed with ``gr.expose(module, {...})``."""
+        self._act("gr:call", {"module": module, "function": function, "args": list(args)})
+
+    def import_module(self, url: str) -> None:
+        """Import a JavaScript module of the same origin."""
+        self._act("gr:import", {"url": url})
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,572 @@
+"""The app: one application, and the wiring of everything below it.
+
+Threads. ``App`` has one loop, the one it is started on. Its tables (sessions, connections, links,
+deadlines) are touched there only; ``tell``, ``ask``, ``emit``, ``trigger_soon`` and
+``open_session`` may be called from any thread and hand over through :meth:`call_on_loop`.
+
+The life of an app::
+
+    new -> running -> draining -> stopped       (a stopped app can be started again)
+
+Cut in the middle: while draining nothing new is accepted, running turns end, results leave, and
+clients are told when to come back; what is still queued at the deadline is refused with ``closed``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import secrets
+import threading
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from contextvars import Context
+from pathlib import Path
+from types import MappingProxyType, ModuleType, TracebackType
+from typing import Any, Self
+
+from ._fast import current_turn
+from .budget import Budget
+from .bus import Bus
+from .connection import Connection
+from .current import registering
+from .deadlines import Deadlines
+from .errors import Busy, Closed, NoSession
+from .handlers import Handler, HandlerTable
+from .hello import Profile
+from .log import AppLog
+from .middlewares import Middleware
+from .reception import Reception
+from .scheduler import LoopClock, Scheduler
+from .session import Session, check_event_name, encode_event
+from .settings import Settings
+from .state import State, Template
+from .types import DEFAULT_LABEL, Clock, Transport
+from .watchdog import Blockage
+
+__all__ = ["App", "Group", "View"]
+
+
+class View:
+    """A page or window the app shows under a label. Made by :meth:`App.show`."""
+
+    __slots__ = ("_app", "html", "label", "title")
+
+    def __init__(self, app: App, html: str, label: str, title: str | None) -> None:
+        self._app = app
+        self.html = html
+        self.label = label
+        self.title = title
+
+    def emit(self, event: str, data: Any = None, *, session: Session | None = None) -> None:
+        """Send an event to this view's links of the current turn's session, or of ``session``."""
+        self._app.emit(event, data, self.label, session=session)
+
+    def on(self, event: str, callback: Callable[..., Any]) -> Any:
+        """Run ``callback`` when a client of this view sends ``event``; a handle with ``off()``."""
+        return self._app.on(event, callback, label=self.label)
+
+
+class Group:
+    """A named set of sessions. Made by :meth:`App.group`."""
+
+    __slots__ = ("_app", "name")
+
+    def __init__(self, app: App, name: str) -> None:
+        self._app = app
+        self.name = name
+
+    def __len__(self) -> int:
+        return len(self._app.members(self.name))
+
+    def emit(self, event: str, data: Any = None, *, label: str | None = None) -> None:
+        """Send an event to the clients of every member."""
+        for session in self._app.members(self.name):
+            session.emit(event, data, label=label)
+
+    def tell(self, event: str, payload: Any = None) -> tuple[int, int]:
+        """Put a message into every member's mailbox; (accepted, refused)."""
+        accepted = refused = 0
+        for session in self._app.members(self.name):
+            try:
+                session.tell(event, payload)
+                accepted += 1
+            except (Busy, Closed):
+                refused += 1
+        return accepted, refused
+
+
+class App:
+    """One application: initial state, handlers, middlewares, bus, settings and its sessions.
+
+    ``state`` is a dict, a :class:`State` class or a factory (sync or async); ``handlers`` is a list
+    of functions and modules: exactly those may be called by clients. Both can be given later with
+    :meth:`init_state` and :meth:`init_handlers`.
+    """
+
+    def __init__(
+        self,
+        state: Any = None,
+        handlers: Iterable[Callable[..., Any] | ModuleType] = (),
+        settings: Settings | None = None,
+        *,
+        root: str | Path | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = settings or Settings.from_env()
+        self.root = None if root is None else Path(root)
+        self.handlers = HandlerTable(self.settings.expose, root=self.root)
+        self.middlewares: tuple[Middleware, ...] = ()
+        self.log = AppLog()
+        self.events = Bus(self)
+        self.views: dict[str, View] = {}
+        self.phase = "new"
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._given_clock = clock
+        self.clock: Clock
+        self._sessions: dict[str, Session] = {}
+        self.sessions: Mapping[str, Session] = MappingProxyType(self._sessions)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.verifiers: list[Callable[..., Any]] = []
+        self.open_hooks: list[Handler] = []
+        self.close_hooks: list[Handler] = []
+        self._groups: dict[str, dict[str, Session]] = {}
+        self.counters = {"sessions_opened": 0, "sessions_closed": 0}
+        self.scheduler = Scheduler(self)
+        self.reception = Reception(self)
+        self.scheduler.on_report = self._report
+        self.scheduler.on_blocked = self._blocked
+        self._template: Template | None = None
+        self._factory: Callable[..., Any] | None = None
+        self.init_state({} if state is None else state)
+        for item in handlers:
+            if isinstance(item, ModuleType):
+                self.init_handlers(item)
+            else:
+                self.handlers.add(item)
+
+    # -- describing the app -------------------------------------------------------------------
+
+    def init_state(self, state: Any, schema: type[State] | None = None) -> None:
+        """Set what sessions opened from now on start with; live sessions are not touched.
+
+        ``state`` is a dict, a :class:`State` class or instance, or a factory: a function, sync or
+        async, that is called for every new session and returns one of these. ``schema`` is a
+        :class:`State` class that the values are poured into. Raises TypeError for a value that can
+        be neither copied nor shared, naming its key and the cure.
+        """
+        if isinstance(state, type) and issubclass(state, State):
+            state, schema = {}, state
+        if callable(state) and not isinstance(state, (State, Mapping)):
+            self.handlers.claim(state)
+            self._factory, self._template = state, None
+            return
+        self._factory, self._template = None, self._make_template(state, schema)
+
+    def init_handlers(self, modules: ModuleType | Iterable[ModuleType]) -> None:
+        """Register the public functions of one or several modules as handlers.
+
+        What is left out, and why, is in ``app.handlers.report()`` and the start-up log. Raises
+        TypeError for something that is no module.
+        """
+        for module in [modules] if isinstance(modules, ModuleType) else list(modules):
+            self.handlers.add_module(module, root=self.root)
+
+    def middleware(self) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Decorator: run the function around every turn that runs a handler or callback.
+
+        A generator or async generator with one ``yield`` runs before and after, a plain function
+        before. Runs in registration order.
+        """
+
+        def register(fn: Callable[..., Any]) -> Callable[..., Any]:
+            self.handlers.claim(fn)
+            self.middlewares = (*self.middlewares, self.handlers.make_middleware(fn))
+            self.scheduler.middlewares = self.middlewares
+            return fn
+
+        return register
+
+    def session_verifier(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: ask the function at every hello who may come in.
+
+        It takes any of ``cookies``, ``headers`` and ``session`` (None at a first hello) and returns
+        True, False, or a dict that becomes ``session.userinfo``. Sync or async. No session exists
+        before it said yes.
+        """
+        self.handlers.claim(fn)
+        self.verifiers.append(fn)
+        return fn
+
+    def on_open(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: run the function in a turn when a session opens, before its first snapshot."""
+        self.handlers.claim(fn)
+        self.open_hooks.append(self.handlers.make_hook(fn))
+        return fn
+
+    def on_close(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: run the function in a session's last turn."""
+        self.handlers.claim(fn)
+        self.close_hooks.append(self.handlers.make_hook(fn))
+        return fn
+
+    def on(
+        self, event: str, callback: Callable[..., Any] | None = None, *, label: str | None = None
+    ) -> Any:
+        """Run ``callback`` when a client sends ``event``; also a decorator.
+
+        ``event`` is ``namespace:name``, a handler's plain name, or ``*`` for all. ``label``: only
+        from that view; it may not exist yet. Returns a handle with ``off()`` (as a decorator: the
+        function).
+        """
+        if callback is None:
+
+            def register(fn: Callable[..., Any]) -> Callable[..., Any]:
+                self.on(event, fn, label=label)
+                return fn
+
+            return register
+        self.handlers.claim(callback)
+        return self.handlers.on(event, callback, label=label)
+
+    def show(
+        self,
+        html: str,
+        *,
+        label: str = DEFAULT_LABEL,
+        callbacks: Mapping[str, Callable[..., Any]] | None = None,
+        title: str | None = None,
+    ) -> View:
+        """Serve ``html`` as a page of its own under ``label``; returns its :class:`View`."""
+        view = View(self, html, label, title)
+        for event, callback in (callbacks or {}).items():
+            view.on(event, callback)
+        self.views[label] = view
+        return view
+
+    @contextlib.contextmanager
+    def registering(self) -> Generator[Self]:
+        """Make the app current: ``with app.registering(): import my_events``."""
+        token = registering.set(self)
+        try:
+            yield self
+        finally:
+            registering.reset(token)
+
+    def reaction_handlers(self, name: str, fn: Callable[..., Any]) -> tuple[Handler, ...]:
+        """A reaction or query that runs in sessions, as handlers of a turn."""
+        return (self.handlers.make_callback(name, fn),)
+
+    # -- life ---------------------------------------------------------------------------------
+
+    @property
+    def sync_opening(self) -> bool:
+        """Whether a session opens without waiting for anything."""
+        return not self.verifiers and self._factory is None
+
+    @property
+    def running(self) -> bool:
+        """Whether the app accepts sessions."""
+        return self.phase == "running"
+
+    async def start(self) -> None:
+        """Start on the running loop. Does nothing when the app runs there already."""
+        loop = asyncio.get_running_loop()
+        if self.phase == "running":
+            if self.loop is not loop:
+                raise RuntimeError("the app already runs on another loop: make one app for each")
+            return
+        self.loop = loop
+        self.clock = self._given_clock or LoopClock(loop)
+        self.deadlines = Deadlines(self.clock)
+        self.budget = Budget(self.settings.total_log_bytes, self._overflowed)
+        self.scheduler.start(loop, self.clock)
+        self.log.start()
+        self.phase = "running"
+
+    async def stop(self, drain: float | None = None) -> None:
+        """Stop: refuse what is new, end what runs, tell clients when to come back.
+
+        ``drain`` is how long that may take (``Settings.drain``).
+        """
+        if self.phase != "running":
+            return
+        self.phase = "draining"
+        drain = self.settings.drain if drain is None else drain
+        await self.scheduler.drain(drain)
+        self.reception.drain(drain)
+        for session in tuple(self._sessions.values()):
+            session.close("the app stops")
+        await self.scheduler.drain(drain)
+        for session in tuple(self._sessions.values()):
+            session.end("the app stops")
+        self.events.stop()
+        self.deadlines.stop()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.scheduler.stop()
+        self.log.stop()
+        self.phase = "stopped"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    @contextlib.contextmanager
+    def running_in_thread(self) -> Generator[Self]:
+        """Run the app on a loop in a thread of its own, for hosts without one."""
+        ready: threading.Event = threading.Event()
+        failure: list[BaseException] = []
+        over: list[Callable[[], object]] = []
+
+        async def main() -> None:
+            done = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            over.append(lambda: loop.call_soon_threadsafe(done.set))
+            await self.start()
+            ready.set()
+            await done.wait()
+            await self.stop()
+
+        def run() -> None:
+            try:
+                asyncio.run(main())
+            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+                failure.append(error)
+            finally:
+                ready.set()
+
+        thread = threading.Thread(target=run, name="greenroom-loop", daemon=True)
+        thread.start()
+        ready.wait()
+        if failure:
+            raise failure[0]
+        try:
+            yield self
+        finally:
+            over[0]()
+            thread.join()
+            if failure:
+                raise failure[0]
+
+    # -- sessions -----------------------------------------------------------------------------
+
+    def open_session(
+        self,
+        headers: Mapping[str, str] | None = None,
+        cookies: Mapping[str, str] | None = None,
+        userinfo: Mapping[str, Any] | None = None,
+    ) -> Session:
+        """Open a session without a client; it lives ``session_ttl`` from its last message.
+
+        Raises :class:`Busy` at ``max_sessions``, :class:`Closed` when the app does not run. With an
+        async state factory use :meth:`open_session_async`.
+        """
+        state = None
+        if self._factory is not None:
+            state = self._factory()
+            if inspect.isawaitable(state):
+                if inspect.iscoroutine(state):
+                    state.close()
+                raise TypeError(
+                    "the state factory is async: use `await app.open_session_async(...)`"
+                )
+        return self._open_session(state, headers or {}, cookies or {}, userinfo)
+
+    async def open_session_async(
+        self,
+        headers: Mapping[str, str] | None = None,
+        cookies: Mapping[str, str] | None = None,
+        userinfo: Mapping[str, Any] | None = None,
+    ) -> Session:
+        """:meth:`open_session` that awaits an async state factory."""
+        state = None
+        if self._factory is not None:
+            state = self._factory()
+            if inspect.isawaitable(state):
+                state = await state
+        return self._open_session(state, headers or {}, cookies or {}, userinfo)
+
+    def _open_session(
+        self,
+        state: Any,
+        headers: Mapping[str, str],
+        cookies: Mapping[str, str],
+        userinfo: Mapping[str, Any] | None,
+    ) -> Session:
+        if self.phase != "running":
+            raise Closed("the app does not run: `async with app:` or `await app.start()` first")
+        limit = self.settings.max_sessions
+        if limit and len(self._sessions) >= limit:
+            raise Busy(f"max_sessions ({limit}) is reached", retry_after=5.0)
+        template = self._template if self._template is not None else self._make_template(state)
+        session = Session(self, secrets.token_urlsafe(16), template.open(), headers, cookies)
+        session.userinfo = dict(userinfo or {})
+        self._sessions[session.id] = session
+        self.counters["sessions_opened"] += 1
+        session.begin(self.open_hooks)
+        return session
+
+    def _make_template(self, state: Any, schema: type[State] | None = None) -> Template:
+        if isinstance(state, type) and issubclass(state, State):
+            state = state({})
+        return Template(schema(state) if schema is not None else state)
+
+    # -- events to clients --------------------------------------------------------------------
+
+    def emit(
+        self,
+        event: str,
+        data: Any = None,
+        label: str | None = None,
+        *,
+        session: Session | None = None,
+    ) -> None:
+        """Send an event to the clients of one session, or only to its views under ``label``.
+
+        The session is the current turn's, or ``session``, or the only one there is. Raises
+        :class:`NoSession` when it is not clear which is meant.
+        """
+        self._meant(session).emit(event, data, label=label)
+
+    def broadcast(self, event: str, data: Any = None, label: str | None = None) -> None:
+        """Send an event to the clients of every session: the only call that reaches everybody."""
+        check_event_name(event)
+        outgoing = encode_event(self.settings, event, data)
+        self.call_on_loop(self._broadcast, event, outgoing, label)
+
+    def _broadcast(self, event: str, data: Any, label: str | None) -> None:
+        for session in tuple(self._sessions.values()):
+            session.push_event(event, data, label)
+
+    def _meant(self, session: Session | None) -> Session:
+        if session is not None:
+            return session
+        turn = current_turn()
+        if turn is not None and turn.app is self and turn.session is not None:
+            running: Session = turn.session
+            return running
+        if len(self._sessions) == 1:
+            return next(iter(self._sessions.values()))
+        raise NoSession(
+            f"there are {len(self._sessions)} sessions and no turn is running here: pass session=, "
+            "or use app.broadcast to reach everybody"
+        )
+
+    # -- clients ------------------------------------------------------------------------------
+
+    def connect(
+        self,
+        transport: Transport,
+        *,
+        headers: Mapping[str, str] | None = None,
+        cookies: Mapping[str, str] | None = None,
+        userinfo: Mapping[str, Any] | None = None,
+        peer: str | None = None,
+        binding: str | None = None,
+        profile: Profile | None = None,
+    ) -> Connection:
+        """A transport has connected: the connection to feed its packets to. On the loop only.
+
+        ``peer`` is the client's address where it is known, ``binding`` what its tokens are bound
+        to (the value of the binding cookie), ``profile`` what a link must know of its transport.
+        Raises :class:`Busy` at ``max_connections`` and :class:`Closed` when the app does not run;
+        refuse the transport then.
+        """
+        if self.phase != "running":
+            raise Closed("the app does not run")
+        return self.reception.connect(
+            transport, headers or {}, cookies or {}, userinfo, peer, binding, profile or Profile()
+        )
+
+    def session_ended(self, session: Session) -> None:
+        """A session has taken its last step."""
+        if self._sessions.pop(session.id, None) is not None:
+            self.counters["sessions_closed"] += 1
+        for name in session.groups:
+            self.leave(name, session)
+
+    def group(self, name: str) -> Group:
+        """The sessions that joined ``name``: ``app.group("room").emit(...)``."""
+        return Group(self, name)
+
+    def join(self, name: str, session: Session) -> None:
+        """``session`` joins the group ``name``."""
+        self._groups.setdefault(name, {})[session.id] = session
+
+    def leave(self, name: str, session: Session) -> None:
+        """``session`` leaves the group ``name``; an empty group is forgotten."""
+        members = self._groups.get(name, {})
+        members.pop(session.id, None)
+        if not members:
+            self._groups.pop(name, None)
+
+    def members(self, name: str) -> tuple[Session, ...]:
+        """The sessions of a group."""
+        return tuple(self._groups.get(name, {}).values())
+
+    def _overflowed(self, link: Any) -> None:
+        """A stalled link was closed for the sake of the others: nobody was looking at it."""
+        for connection in self.reception.connections:
+            if connection.link is link:
+                self.reception.touch(connection)
+                return
+
+    # -- running things -----------------------------------------------------------------------
+
+    def call_on_loop(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call ``callback(*args)`` on the loop: at once when the caller is there, else soon."""
+        if self.loop is None:
+            raise Closed("the app does not run: `async with app:` or `await app.start()` first")
+        if self.scheduler.on_loop():
+            callback(*args)
+        else:
+            self.scheduler.post_to_loop(callback, *args)
+
+    def start_task(
+        self, coro: Coroutine[Any, Any, Any], *, context: Context | None = None
+    ) -> asyncio.Task[Any]:
+        """A task of the app's own; it is cancelled when the app stops."""
+        assert self.loop is not None
+        task = self.loop.create_task(coro, context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """Call a plain function as handlers are called: sync on a worker, async on the loop."""
+        if inspect.iscoroutinefunction(inspect.unwrap(fn)):
+            return await fn(*args)
+        result = await self.scheduler.run_on_worker(fn, *args)
+        return await result if inspect.isawaitable(result) else result
+
+    def stats(self) -> dict[str, Any]:
+        """Named counters: what exists now, and every place a message or frame can end."""
+        return {
+            "sessions": len(self._sessions),
+            "connections": len(self.reception.connections),
+            "links": sum(len(s.links) for s in self._sessions.values()),
+            "tasks": len(self._tasks),
+            **self.counters,
+            **self.reception.counters,
+            "messages": self.scheduler.stats(),
+            "events": dict(self.events.counters),
+        }
+
+    def _report(self, what: str, error: BaseException | None) -> None:
+        if error is None:
+            self.log.error(what)
+        else:
+            self.log.exception(what, error)
+
+    def _blocked(self, blockage: Blockage) -> None:
+        self.log.warning(str(blockage))

@@ -1,0 +1,533 @@
+"""Signals and queries: what happens inside the app, and who wants to know.
+
+A *signal* is a named broadcast channel: server-side reactions, streams (``listen``), links of
+clients that subscribed and, when asked for, every live session hear it. A *query* is a named
+question. Names are declared once; ``internal`` ones do not exist for clients, and both "internal"
+and "unknown" are one answer by one look-up in the public table alone.
+
+Threads. ``trigger_soon`` may be called from any thread; everything else belongs to the app's loop.
+Every reaction has a queue of its own and a task that empties it, so one slow or failing reaction
+never holds another. ``trigger`` waits at most :data:`ROOM` seconds for room in a full queue and
+then counts a refusal. Cut in the middle: what is in a queue when the app stops is counted as
+``expired``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from ._fast import current_turn
+from .channels import Channel, Delivered, Overflow, Question, Reaction, SessionReaction, Stream
+from .current import registering
+from .encode import encode_value
+from .errors import BadHandler, Busy, Closed, NotFound, Refused, Timeout, TooLarge
+from .types import EVENT_NAME, Lane
+
+if TYPE_CHECKING:
+    from .app import App
+    from .link import ServerLink
+    from .links import Links
+    from .session import Session
+
+__all__ = ["Bus", "Delivered", "Overflow"]
+
+REACTION_QUEUE: Final = 1_000  # messages a reaction may have waiting
+ROOM: Final = 1.0  # seconds trigger waits for room in a reaction's queue
+SLICE: Final = 1_000  # sessions posted to before the loop gets a breath
+CLIENT_DATA: Final = 16 * 1024  # bytes a client may send with a trigger
+
+
+class Bus:
+    """``app.events``: signals, reactions, streams and queries of one app."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._channels: dict[str, Channel] = {}
+        self._public: dict[str, Channel] = {}
+        self._questions: dict[str, Question] = {}
+        self._public_questions: dict[str, Question] = {}
+        self._stopped = False
+        self.counters = {
+            "triggered": 0,
+            "delivered": 0,
+            "refused": 0,
+            "dropped_oldest": 0,
+            "dropped_newest": 0,
+            "closed_slow": 0,
+            "expired": 0,
+            "queries": 0,
+            "queries_failed": 0,
+            "queries_timed_out": 0,
+        }
+
+    # -- declaring --------------------------------------------------------------------------
+
+    def create_signal(
+        self,
+        name: str,
+        *,
+        singleton: bool = False,
+        internal: bool = True,
+        client_trigger: bool = False,
+    ) -> None:
+        """Declare a broadcast channel.
+
+        ``singleton``: a second declaration is an error. ``internal``: clients can neither
+        subscribe to it nor learn that it exists. ``client_trigger``: clients may trigger it too
+        (``Settings.authorize`` is asked). Raises ValueError when it was declared differently.
+        """
+        _check_name(name, "signal")
+        if client_trigger and internal:
+            raise ValueError(
+                f"signal {name!r}: client_trigger=True needs internal=False, clients cannot "
+                "trigger what they cannot see"
+            )
+        known = self._channels.get(name)
+        if known is not None:
+            if known.singleton or singleton:
+                raise ValueError(f"signal {name!r} is a singleton and is declared already")
+            if (known.internal, known.client_trigger) != (internal, client_trigger):
+                raise ValueError(
+                    f"signal {name!r} is declared already with internal={known.internal}, "
+                    f"client_trigger={known.client_trigger}; declare it the same way"
+                )
+            return
+        channel = Channel(name, singleton, internal, client_trigger)
+        self._channels[name] = channel
+        if not internal:
+            self._public[name] = channel
+
+    def event(
+        self,
+        name: str,
+        *,
+        singleton: bool = False,
+        internal: bool | None = None,
+        sessions: Literal["live", "subscribed"] = "live",
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Register a reaction; declares the signal if needed.
+
+        The function takes the data as its one positional argument. With a parameter named
+        ``session`` or ``state`` it runs as a turn of every live session (or, with
+        ``sessions="subscribed"``, of those with a subscribed link). ``internal=None`` takes over
+        what the signal was declared with; a flag that differs is an error.
+        """
+
+        def register(fn: Callable[..., Any]) -> Callable[..., Any]:
+            channel = self._channels.get(name)
+            if channel is None:
+                self.create_signal(
+                    name, singleton=singleton, internal=True if internal is None else internal
+                )
+                channel = self._channels[name]
+            else:
+                if internal is not None and internal != channel.internal:
+                    raise ValueError(
+                        f"signal {name!r} was declared with internal={channel.internal}, this "
+                        f"reaction says internal={internal}; leave it out or make them equal"
+                    )
+                if singleton and not channel.singleton:
+                    raise ValueError(f"signal {name!r} was not declared as a singleton")
+            if channel.singleton and (channel.reactions or channel.per_session):
+                raise ValueError(f"signal {name!r} is a singleton and has its reaction already")
+            self._app.handlers.claim(fn)
+            if _wants_session(fn):
+                handlers = self._app.reaction_handlers(name, fn)
+                channel.per_session.append(SessionReaction(handlers, sessions == "subscribed"))
+            else:
+                _check_one_argument(fn, f"a reaction to {name!r}")
+                channel.reactions.append(Reaction(fn))
+            return fn
+
+        return register
+
+    def query(
+        self, name: str, *, singleton: bool = True, internal: bool = True
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Register who answers a question.
+
+        A singleton query has one answer; otherwise :meth:`request` gives the list of those who
+        answered. With a parameter named ``session`` or ``state`` it is a turn of the session that
+        asks. Raises ValueError for a second singleton or a differing flag.
+        """
+        _check_name(name, "query")
+
+        def register(fn: Callable[..., Any]) -> Callable[..., Any]:
+            question = self._questions.get(name)
+            if question is None:
+                question = self._questions[name] = Question(name, singleton, internal)
+                if not internal:
+                    self._public_questions[name] = question
+            elif question.singleton or singleton:
+                raise ValueError(f"query {name!r} is a singleton and has its answer already")
+            elif question.internal != internal:
+                raise ValueError(f"query {name!r} was declared with internal={question.internal}")
+            self._app.handlers.claim(fn)
+            if _wants_session(fn):
+                question.per_session.append(self._app.reaction_handlers(name, fn))
+            else:
+                _check_one_argument(fn, f"an answer to {name!r}")
+                question.answers.append(fn)
+            return fn
+
+        return register
+
+    # -- triggering -------------------------------------------------------------------------
+
+    async def trigger(self, name: str, data: Any = None) -> Delivered:
+        """Put ``data`` into every queue of the signal; never waits for the reactions themselves.
+
+        Waits at most a second for room in a full queue, then counts a refusal. Raises
+        :class:`NotFound` for a name that was never declared.
+        """
+        channel = self._channel(name)
+        self.counters["triggered"] += 1
+        delivered = refused = 0
+        for reaction in channel.reactions:
+            if len(reaction.queue) >= REACTION_QUEUE and not await self._room(reaction):
+                refused += 1
+                continue
+            self._feed(reaction, data)
+            delivered += 1
+        for stream in tuple(channel.streams):
+            if stream.full and stream.overflow == "block":
+                await self._room_in(stream)
+            taken = self._offer(stream, data)
+            delivered += taken
+            refused += not taken
+        delivered += self._to_links(channel, data)
+        for audience in channel.per_session:
+            for count, session in enumerate(self._sessions_of(channel, audience), 1):
+                if self._post(session, name, data, audience.handlers):
+                    delivered += 1
+                else:
+                    refused += 1
+                if count % SLICE == 0:
+                    await asyncio.sleep(0)
+        self._count(delivered, refused)
+        return Delivered(delivered, refused)
+
+    def trigger_soon(self, name: str, data: Any = None) -> None:
+        """Trigger from any thread, without waiting: a full queue is a counted refusal at once."""
+        channel = self._channel(name)
+        self._app.call_on_loop(self._trigger_now, channel, data)
+
+    def _trigger_now(self, channel: Channel, data: Any) -> None:
+        self.counters["triggered"] += 1
+        delivered = refused = 0
+        for reaction in channel.reactions:
+            if len(reaction.queue) >= REACTION_QUEUE:
+                refused += 1
+            else:
+                self._feed(reaction, data)
+                delivered += 1
+        for stream in tuple(channel.streams):
+            taken = self._offer(stream, data)
+            delivered += taken
+            refused += not taken
+        delivered += self._to_links(channel, data)
+        self._count(delivered, refused)
+        posts = [
+            (session, reaction.handlers)
+            for reaction in channel.per_session
+            for session in self._sessions_of(channel, reaction)
+        ]
+        self._post_slice(channel.name, data, posts, 0)
+
+    def _post_slice(
+        self, name: str, data: Any, posts: list[tuple[Session, tuple[Any, ...]]], start: int
+    ) -> None:
+        delivered = 0
+        part = posts[start : start + SLICE]
+        for session, handlers in part:
+            delivered += self._post(session, name, data, handlers)
+        self._count(delivered, len(part) - delivered)
+        if start + SLICE < len(posts):
+            self._app.call_on_loop(self._post_slice, name, data, posts, start + SLICE)
+
+    def _count(self, delivered: int, refused: int) -> None:
+        self.counters["delivered"] += delivered
+        self.counters["refused"] += refused
+
+    def _post(self, session: Session, name: str, data: Any, handlers: tuple[Any, ...]) -> bool:
+        try:
+            session.post_event(name, data, handlers=handlers, lane=Lane.NORMAL)
+        except (Busy, Closed):
+            return False
+        return True
+
+    def _sessions_of(self, channel: Channel, reaction: SessionReaction) -> Iterable[Session]:
+        if reaction.subscribed:
+            return tuple(dict.fromkeys(links.session for links in channel.links.values()))
+        return tuple(self._app.sessions.values())
+
+    def _to_links(self, channel: Channel, data: Any) -> int:
+        if not channel.links:
+            return 0
+        encoded = encode_value(data)
+        if len(encoded) > self._app.settings.max_frame_out:
+            raise TooLarge(
+                f"the data of signal {channel.name!r} is {len(encoded)} bytes on the wire, above "
+                f"max_frame_out ({self._app.settings.max_frame_out})"
+            )
+        for link, links in tuple(channel.links.items()):
+            link.push_signal(channel.name, encoded)
+            links.flush_soon(link)
+        return len(channel.links)
+
+    def _offer(self, stream: Stream, data: Any) -> bool:
+        if stream.closed:
+            return False
+        if stream.full:
+            if stream.overflow == "drop_oldest":
+                stream.items.popleft()
+                self.counters["dropped_oldest"] += 1
+            elif stream.overflow == "drop_newest" or stream.overflow == "block":
+                self.counters["dropped_newest"] += 1
+                return False
+            else:
+                self.counters["closed_slow"] += 1
+                stream.close()
+                return False
+        stream.put(data)
+        return True
+
+    async def _room_in(self, stream: Stream) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + ROOM
+        while stream.full and not stream.closed and loop.time() < until:
+            putter = loop.create_future()
+            stream.putters.append(putter)
+            try:
+                await asyncio.wait_for(putter, until - loop.time())
+            except TimeoutError:
+                return
+
+    async def _room(self, reaction: Reaction) -> bool:
+        reaction.room = reaction.room or asyncio.Event()
+        reaction.room.clear()
+        try:
+            await asyncio.wait_for(reaction.room.wait(), ROOM)
+        except TimeoutError:
+            return False
+        return len(reaction.queue) < REACTION_QUEUE
+
+    # -- reactions --------------------------------------------------------------------------
+
+    def _feed(self, reaction: Reaction, data: Any) -> None:
+        reaction.queue.append(data)
+        if reaction.task is None:
+            context = copy_context()
+            context.run(registering.set, self._app)
+            reaction.wake = asyncio.Event()
+            reaction.task = self._app.start_task(self._react(reaction), context=context)
+        assert reaction.wake is not None
+        reaction.wake.set()
+
+    async def _react(self, reaction: Reaction) -> None:
+        assert reaction.wake is not None
+        while True:
+            while reaction.queue:
+                data = reaction.queue.popleft()
+                if reaction.room is not None:
+                    reaction.room.set()
+                try:
+                    await self._app.call(reaction.fn, data)
+                except Exception as error:
+                    self._app.log.exception(f"a reaction failed: {_where(reaction.fn)}", error)
+            reaction.wake.clear()
+            await reaction.wake.wait()
+
+    # -- listening --------------------------------------------------------------------------
+
+    async def listen(
+        self, name: str, *, maxsize: int | None = None, overflow: Overflow = "drop_oldest"
+    ) -> AsyncGenerator[Any, None]:
+        """A channel as a stream: ``async for data in events.listen("model:created")``.
+
+        ``maxsize`` (``Settings.event_queue_size``; 0 is unbounded) and ``overflow`` say what
+        happens to a listener that falls behind; every loss is counted. With ``"close"`` the
+        stream ends.
+        """
+        channel = self._channel(name)
+        stream = Stream(
+            self._app.settings.event_queue_size if maxsize is None else maxsize, overflow
+        )
+        channel.streams.append(stream)
+        try:
+            while True:
+                while stream.items:
+                    data = stream.items.popleft()
+                    stream.took()
+                    yield data
+                if stream.closed:
+                    return
+                stream.getter = asyncio.get_running_loop().create_future()
+                await stream.getter
+                stream.getter = None
+        finally:
+            channel.streams.remove(stream)
+            stream.close()
+            self.counters["expired"] += len(stream.items)
+
+    # -- asking -----------------------------------------------------------------------------
+
+    async def request(self, name: str, data: Any = None, *, timeout: float | None = None) -> Any:
+        """Ask: one result for a singleton query, else the list of those that answered.
+
+        Raises :class:`NotFound`, :class:`Timeout` after ``timeout`` seconds
+        (``Settings.query_timeout``), or what the one answer raised.
+        """
+        question = self._questions.get(name)
+        if question is None:
+            raise NotFound(f"no query {name!r} is registered; use @events.query({name!r})")
+        turn = current_turn()
+        session = None if turn is None else turn.session
+        return await self._ask(question, data, timeout, session)
+
+    async def _ask(
+        self, question: Question, data: Any, timeout: float | None, session: Session | None
+    ) -> Any:
+        self.counters["queries"] += 1
+        limit = self._app.settings.query_timeout if timeout is None else timeout
+        asks: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(self._app.call(fn, data)) for fn in question.answers
+        ]
+        if session is not None:
+            asks += [
+                asyncio.ensure_future(
+                    session.ask(question.name, data, handlers=handlers, timeout=limit)
+                )
+                for handlers in question.per_session
+            ]
+        elif question.per_session and not question.answers:
+            raise NotFound(f"query {question.name!r} is answered by a session; ask it from one")
+        done, pending = await asyncio.wait(asks, timeout=limit)
+        for ask in pending:
+            ask.cancel()
+        results = []
+        failure: BaseException | None = None
+        for ask in asks:
+            if ask in done and not ask.cancelled():
+                error = ask.exception()
+                if error is None:
+                    results.append(ask.result())
+                else:
+                    failure = failure or error
+                    self.counters["queries_failed"] += 1
+        if pending:
+            self.counters["queries_timed_out"] += len(pending)
+        if not question.singleton:
+            return results
+        if results:
+            return results[0]
+        if failure is not None:
+            raise failure
+        raise Timeout(
+            f"query {question.name!r} was not answered within {limit} s; its answer may still run"
+        )
+
+    # -- clients ----------------------------------------------------------------------------
+
+    def subscribe_link(self, name: str, links: Links, link: ServerLink) -> None:
+        """A client subscribes. Raises :class:`NotFound` for internal and unknown names alike."""
+        self._public_channel(name).links[link] = links
+
+    def unsubscribe_link(self, name: str, link: ServerLink) -> None:
+        """A client unsubscribes; being no subscriber is no error."""
+        self._public_channel(name).links.pop(link, None)
+
+    def drop_link(self, link: ServerLink) -> None:
+        """A link has ended: it hears nothing more."""
+        for channel in self._public.values():
+            channel.links.pop(link, None)
+
+    def check_client_trigger(self, name: str, size: int) -> None:
+        """Refuse a client's trigger: unknown, internal and not meant for clients are one answer."""
+        if not self._public_channel(name).client_trigger:
+            raise NotFound(f"no signal {name!r} that clients may trigger")
+        if size > CLIENT_DATA:
+            raise TooLarge(f"a client may trigger a signal with at most {CLIENT_DATA} bytes")
+
+    async def client_trigger(self, name: str, data: Any) -> bool:
+        """A client triggers a signal that clients may trigger."""
+        await self.trigger(name, data)
+        return True
+
+    async def client_request(
+        self, name: str, data: Any, timeout: float | None, session: Session
+    ) -> Any:
+        """A client asks a public query; the server caps the time-out."""
+        question = self._public_questions.get(name)
+        if question is None:
+            raise NotFound(f"no query {name!r}")
+        limit = self._app.settings.query_timeout
+        return await self._ask(
+            question, data, limit if timeout is None else min(timeout, limit), session
+        )
+
+    def authorize(self, session: Session, action: str, name: str, data: Any) -> None:
+        """Ask ``Settings.authorize``; raises :class:`Refused` ``unauthorized`` on a no."""
+        gate = self._app.settings.authorize
+        if gate is not None and not gate(session, action, name, data):
+            raise Refused("unauthorized", f"{action} {name!r} is not allowed for this session")
+
+    # -- life -------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End every stream and reaction; what still waits is counted as expired."""
+        for channel in self._channels.values():
+            for reaction in channel.reactions:
+                self.counters["expired"] += len(reaction.queue)
+                reaction.queue.clear()
+                if reaction.task is not None:
+                    reaction.task.cancel()
+                    reaction.task = None
+            for stream in channel.streams:
+                stream.close()
+            channel.links.clear()
+
+    def _channel(self, name: str) -> Channel:
+        channel = self._channels.get(name)
+        if channel is None:
+            raise NotFound(
+                f"no signal {name!r} is declared; use events.create_signal({name!r}) first"
+            )
+        return channel
+
+    def _public_channel(self, name: str) -> Channel:
+        channel = self._public.get(name)
+        if channel is None:
+            raise NotFound(f"no signal {name!r}")
+        return channel
+
+
+def _check_name(name: str, what: str) -> None:
+    if not EVENT_NAME.match(name):
+        raise ValueError(f"{name!r} is no {what} name; names look like 'namespace:name'")
+    if name.startswith("gr:"):
+        raise ValueError(f"{name!r}: names beginning with 'gr:' belong to the protocol")
+
+
+def _wants_session(fn: Callable[..., Any]) -> bool:
+    return not {"session", "state"}.isdisjoint(inspect.signature(fn).parameters)
+
+
+def _check_one_argument(fn: Callable[..., Any], role: str) -> None:
+    try:
+        inspect.signature(fn).bind(None)
+    except TypeError as error:
+        raise BadHandler(
+            f"{_where(fn)} cannot be {role}: it must take the data as its one positional "
+            f"argument ({error})"
+        ) from None
+
+
+def _where(fn: Callable[..., Any]) -> str:
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    name = getattr(fn, "__qualname__", repr(fn))
+    return name if code is None else f"{name} ({code.co_filename}:{code.co_firstlineno})"

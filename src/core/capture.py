@@ -1,0 +1,273 @@
+"""Where output goes besides its usual place: to the log of the session whose turn made it.
+
+``sys.stdout`` is wrapped once per process, when the first app starts, and never swapped for a
+turn: whom a ``print`` belongs to is read from its context (``current_turn()``), so threads, tasks
+and sessions cannot mix. The usual place always gets everything.
+
+Records of ``logging`` are heard one step *above* the root logger. A handler on the root logger
+itself would make ``logging.basicConfig()`` in an application do nothing, and silence the warnings
+Python prints where no handler was set up.
+
+Threads. ``install`` and ``uninstall`` may be called from any thread; writing happens on all.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import threading
+from collections.abc import Iterable
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, Final, Protocol, Self, TextIO
+
+from ._fast import current_turn
+
+__all__ = [
+    "OURS",
+    "Capturing",
+    "Lines",
+    "Paused",
+    "current_handler",
+    "install",
+    "installed",
+    "uninstall",
+]
+
+OURS: Final = {"greenroom_said_it": True}  # marks log records that are in a log already
+LONGEST_LINE: Final = 8_192  # a line without an end becomes a record at this length
+
+
+class Destination(Protocol):
+    """What output can be routed to: a SessionLog or an AppLog."""
+
+    def printed(self, text: str, handler: str | None = None) -> None: ...
+    def logged(self, record: logging.LogRecord, handler: str | None = None) -> None: ...
+
+
+# Where output goes that no turn makes; set while an app is imported and started.
+_elsewhere: ContextVar[Destination | None] = ContextVar("greenroom_output", default=None)
+_quiet = threading.local()
+
+
+def destination() -> tuple[Destination, str | None] | None:
+    """The log of the current turn's session, and the turn's event; or this context's log."""
+    if getattr(_quiet, "depth", 0):
+        return None
+    turn = current_turn()
+    if turn is not None:
+        log = getattr(turn.session, "log", None)
+        if log is not None:
+            return log, turn.event_type
+    log = _elsewhere.get()
+    return None if log is None else (log, None)
+
+
+def current_handler() -> str | None:
+    """The event of the current turn."""
+    turn = current_turn()
+    return None if turn is None else turn.event_type
+
+
+class Paused:
+    """``with Paused():`` nothing of this thread is captured, so that no log can feed itself."""
+
+    def __enter__(self) -> None:
+        _quiet.depth = getattr(_quiet, "depth", 0) + 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        _quiet.depth -= 1
+
+
+class Capturing:
+    """``with Capturing(log):`` output of this context that no turn makes goes to ``log`` too."""
+
+    def __init__(self, log: Destination) -> None:
+        self._log = log
+        self._token: Token[Destination | None] | None = None
+
+    def __enter__(self) -> Self:
+        install()
+        self._token = _elsewhere.set(self._log)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        if self._token is not None:
+            _elsewhere.reset(self._token)
+            self._token = None
+        uninstall()
+
+
+class Lines:
+    """Joins what ``print`` writes in pieces; one per log, and apart for every thread."""
+
+    __slots__ = ("_begun",)
+
+    def __init__(self) -> None:
+        self._begun: dict[int, tuple[str, str | None]] = {}  # thread: text, who said it
+
+    def feed(self, text: str, handler: str | None) -> list[tuple[str, str | None]]:
+        """Take a piece; the lines it completes, each with the handler that began it."""
+        thread = threading.get_ident()
+        begun, said_by = self._begun.pop(thread, ("", handler))
+        done: list[tuple[str, str | None]] = []
+        if begun and said_by != handler:
+            done.append((begun, said_by))
+            begun = ""
+        *whole, rest = (begun + text).split("\n")
+        done += [(line.removesuffix("\r"), handler) for line in whole]
+        if len(rest) > LONGEST_LINE:
+            done.append((rest, handler))
+        elif rest:
+            self._begun[thread] = (rest, handler)
+        return done
+
+    def rest(self) -> list[tuple[str, str | None]]:
+        """Take what was begun and not ended."""
+        result: list[tuple[str, str | None]] = []
+        while self._begun:
+            try:
+                result.append(self._begun.popitem()[1])
+            except KeyError:  # its thread went on meanwhile
+                break
+        return result
+
+
+class Router(io.TextIOBase):
+    """A text stream that passes everything on to the real one, and a copy to the right log."""
+
+    def __init__(self, real: TextIO) -> None:
+        self.real = real
+
+    def write(self, text: str, /) -> int:
+        written = self.real.write(text)
+        if text and self is _router:
+            found = destination()
+            if found is not None:
+                found[0].printed(text, found[1])
+        return written
+
+    def writelines(self, lines: Iterable[str], /) -> None:  # type: ignore[override]
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        self.real.flush()
+
+    def close(self) -> None:
+        """Not ours to close: the interpreter closes the real stream."""
+
+    def fileno(self) -> int:
+        return self.real.fileno()
+
+    def isatty(self) -> bool:
+        return self.real.isatty()
+
+    def writable(self) -> bool:
+        return self.real.writable()
+
+    def readable(self) -> bool:
+        return self.real.readable()
+
+    def seekable(self) -> bool:
+        return self.real.seekable()
+
+    @property
+    def closed(self) -> bool:
+        return self.real.closed
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self.real.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        return self.real.errors
+
+    @property
+    def newlines(self) -> Any:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.real.newlines
+
+    def __getattr__(self, name: str) -> Any:  # buffer, reconfigure, name, mode, ...
+        return getattr(self.real, name)
+
+
+class _AboveRoot(logging.Handler):
+    """Copies log records to the log of the session whose turn made them."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.emit(record)  # without the lock of handlers, which would join all sessions
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not hasattr(record, "greenroom_said_it"):
+            found = destination()
+            if found is not None:
+                found[0].logged(record, found[1])
+        last = logging.lastResort
+        if last is not None and record.levelno >= last.level and _is_unheard(record.name):
+            last.handle(record)  # as Python does where nobody set up a handler
+
+
+def _is_unheard(name: str) -> bool:
+    """Whether a record of the logger ``name`` met no handler on its way up to us."""
+    root = logging.root
+    logger: Any = root if name == root.name else root.manager.loggerDict.get(name)
+    while isinstance(logger, logging.Logger) and logger is not _above:
+        if logger.handlers:
+            return False
+        logger = logger.parent
+    return logger is _above
+
+
+_lock = threading.Lock()
+_installs = 0  # how many want the output; the router stays in place while others hold it
+_router: Router | None = None
+_above = logging.Logger("greenroom.capture")  # noqa: LOG001 outside of the tree of loggers
+_above.addHandler(_AboveRoot())
+
+
+def install() -> None:
+    """Begin to route output. Counted: every call wants its `uninstall`."""
+    global _installs, _router
+    with _lock:
+        _installs += 1
+        if not isinstance(sys.stdout, Router) and sys.stdout is not None:
+            # The first time; or somebody put another stream there, which is the real one now.
+            _router = Router(sys.stdout)
+            sys.stdout = _router
+        if logging.root.parent is None:
+            logging.root.parent = _above
+
+
+def uninstall() -> None:
+    """Undo one `install`; the last one puts everything back."""
+    global _installs, _router
+    with _lock:
+        if _installs == 0:
+            raise RuntimeError("capture.uninstall() without install()")
+        _installs -= 1
+        if _installs:
+            return
+        if _router is not None and sys.stdout is _router:
+            sys.stdout = _router.real
+        # Where somebody wraps our router it stays below, and only passes on.
+        _router = None
+        if logging.root.parent is _above:
+            logging.root.parent = None
+
+
+def installed() -> bool:
+    """Whether output is routed."""
+    return _installs > 0

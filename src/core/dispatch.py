@@ -1,0 +1,165 @@
+"""What clients ask for: one function per kind of request, found in one table.
+
+Owner: the app's loop. A link has checked the frame already (numbered, in turn, well formed);
+here it is carried out or refused. Every accepted id gets exactly one answer: events get it when
+their turn ends, queries and triggers when their work beside the turns is done, the others at once.
+Cut in the middle: work beside the turns is a task of the app, and a cancelled one still answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ._fast import Message
+from .encode import encode_value
+from .errors import GreenroomError, NotFound
+from .link import Request, ServerLink
+from .types import Lane
+
+if TYPE_CHECKING:
+    from .links import Links
+
+__all__ = ["carry_out"]
+
+
+def carry_out(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    """Do what a client's frame of ``size`` bytes asks for, or answer why not. Never raises."""
+    try:
+        KINDS[request.kind](links, link, request, size)
+    except GreenroomError as error:
+        link.error(request.id, error.code, str(error), getattr(error, "retry_after", None))
+        links.flush_soon(link)
+
+
+def _event(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    session = links.session
+    handlers = session.resolve(request.type, link.label)
+    if not handlers:
+        raise NotFound(f"no handler {request.type!r}")
+    first = handlers[0]
+    session.post(
+        Message(
+            request.type,
+            request.data,
+            handlers,
+            context=request.context,
+            lane=Lane.INTERACTIVE,
+            place=first.place,
+            size=size,
+            label=link.label,
+            link=link,
+            id=request.id,
+            concurrent=first.concurrent,
+        )
+    )
+
+
+def _query(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    name, data, timeout = request.data["name"], request.data["data"], request.data["timeout"]
+    session = links.session
+    bus = session.app.events
+    bus.authorize(session, "query", name, data)
+    _answer_later(links, link, request, bus.client_request(name, data, timeout, session))
+
+
+def _trigger(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    name, data = request.data["name"], request.data["data"]
+    session = links.session
+    bus = session.app.events
+    bus.check_client_trigger(name, size)
+    bus.authorize(session, "trigger", name, data)
+    _answer_later(links, link, request, bus.client_trigger(name, data))
+
+
+def _subscribe(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    name = request.data["name"]
+    session = links.session
+    bus = session.app.events
+    bus.authorize(session, "subscribe", name, None)
+    bus.subscribe_link(name, links, link)
+    _answer(links, link, request, True)
+
+
+def _unsubscribe(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    name = request.data["name"]
+    links.session.app.events.unsubscribe_link(name, link)
+    _answer(links, link, request, True)
+
+
+def _cancel(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    target = request.data["id"]
+    task = links.work(link).get(target)
+    if task is not None:
+        cancelled = task.cancel()
+    else:
+        cancelled = links.session.cancel_event(link, target)
+    _answer(links, link, request, cancelled)
+
+
+def _refresh(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    connection = links.connections.get(link)
+    binding = None if connection is None else connection.binding
+    token, expires = links.session.app.reception.make_token(links.session, binding)
+    _answer(links, link, request, {"token": token, "expires": expires})
+
+
+def _reply(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    call, value = request.data["call"], request.data["value"]
+    _answer(links, link, request, links.confirmed(call, value))
+
+
+def _upload(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    raise NotFound("this server takes no uploads")  # files beside the stream are not here yet
+
+
+def _bye(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    links.drop(link)
+
+
+def _hello(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    connection = links.connections.get(link)
+    if connection is not None:
+        connection.again(request.data)
+
+
+KINDS: Mapping[str, Callable[[Links, ServerLink, Request, int], None]] = {
+    "event": _event,
+    "query": _query,
+    "trigger": _trigger,
+    "subscribe": _subscribe,
+    "unsubscribe": _unsubscribe,
+    "cancel": _cancel,
+    "refresh": _refresh,
+    "answer": _reply,
+    "upload": _upload,
+    "bye": _bye,
+    "hello": _hello,
+}
+
+
+def _answer(links: Links, link: ServerLink, request: Request, value: Any) -> None:
+    if request.id is not None:
+        link.result(request.id, encode_value(value))
+    links.flush_soon(link)
+
+
+def _answer_later(
+    links: Links, link: ServerLink, request: Request, work: Coroutine[Any, Any, Any]
+) -> None:
+    async def run() -> None:
+        value: Any = None
+        failure: BaseException | None = None
+        try:
+            value = await work
+        except asyncio.CancelledError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001  whatever it was is the client's answer
+            failure = error
+        links.work(link).pop(request.id, None)
+        message = Message(request.type, link=link, id=request.id)
+        links.session.answer(message, value, failure).push()
+        links.flush_soon(link)
+
+    links.work(link)[request.id] = links.session.app.start_task(run())

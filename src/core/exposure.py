@@ -1,0 +1,179 @@
+"""Which functions of a module browsers may call.
+
+A module's public functions are its handlers: those it defines, and those it imports from another
+file of the same application. A function of a library is never one, however it came into the
+module: what lies in site-packages, in the standard library or below a ``sys.prefix`` is not of the
+application, and neither is Greenroom itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from .errors import BadHandler
+from .plans import describe, is_async, layers
+from .types import HANDLER_NAME
+
+__all__ = ["Options", "application_root", "discover", "handler", "module_name", "options_of"]
+
+MARK: Final = "__greenroom_handler__"  # where a function keeps what @handler said
+LIBRARIES: Final = frozenset({"site-packages", "dist-packages"})
+OURS: Final = os.path.realpath(Path(__file__).parent.parent)
+
+
+# -- the decorator --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What ``@handler`` said about a function."""
+
+    inline: bool = False
+    concurrent: bool = False
+    name: str | None = None
+
+
+def handler(
+    fn: Any = None, *, inline: bool = False, concurrent: bool = False, name: str | None = None
+) -> Any:
+    """Decorator, with or without parentheses: a function browsers may call, with options.
+
+    Plain functions need none of this. ``inline`` runs a sync function on the loop itself, for a few
+    microseconds of work; ``concurrent`` starts it beside the session's turns; ``name`` is what
+    clients call it. A decorated function that cannot be a handler is an error, not left out.
+    """
+    if fn is None:
+        return functools.partial(handler, inline=inline, concurrent=concurrent, name=name)
+    if inline and is_async(fn):
+        raise BadHandler(
+            f"handler {describe(fn)} is async: it runs on the loop already, so drop inline=True"
+        )
+    if name is not None and (not HANDLER_NAME.match(name) or "." in name):
+        raise BadHandler(
+            f"handler {describe(fn)}: {name!r} cannot be its name. A name has letters, digits and "
+            f"underscores and does not begin with one; for namespace:name use on()"
+        )
+    try:
+        setattr(fn, MARK, Options(inline=inline, concurrent=concurrent, name=name))
+    except AttributeError:
+        raise BadHandler(
+            f"handler {describe(fn)} takes no options: decorate the function where it is defined, "
+            f"or wrap it in functools.partial"
+        ) from None
+    return fn
+
+
+def options_of(fn: Any) -> Options | None:
+    """What ``@handler`` said about ``fn`` or about what it wraps."""
+    for layer in layers(fn):
+        if isinstance(options := getattr(layer, MARK, None), Options):
+            return options
+    return None
+
+
+# -- whose function it is -------------------------------------------------------------------------
+
+
+def module_name(module: ModuleType) -> str:
+    """The name handlers are qualified with; ``__main__`` goes by the name of its file."""
+    if module.__name__ != "__main__":
+        return module.__name__
+    file = getattr(module, "__file__", None)
+    return Path(file).stem if file else "main"
+
+
+def application_root(module: ModuleType) -> Path | None:
+    """The folder of the module's application: of its top package, else of its file."""
+    top = sys.modules.get(module.__name__.partition(".")[0], module)
+    for candidate in (top, module):
+        if file := getattr(candidate, "__file__", None):
+            return Path(os.path.realpath(file)).parent
+        for folder in getattr(candidate, "__path__", ()):
+            return Path(os.path.realpath(folder))
+    return None
+
+
+def discover(module: ModuleType, root: Path | None = None) -> Iterator[tuple[str, Any]]:
+    """The functions of the application in ``module``, under their attribute names.
+
+    A leading underscore hides a function, unless it is decorated under that name. ``root`` is the
+    folder whose files are the application; by default that of the module.
+    """
+    folder = application_root(module) if root is None else Path(os.path.realpath(root))
+    for attribute, value in list(vars(module).items()):
+        decorated = _is_decorated(value)
+        if attribute.startswith("_") and not (
+            decorated and getattr(value, "__name__", None) == attribute
+        ):
+            continue
+        if not (inspect.isfunction(value) or decorated):
+            continue
+        if _defined_in(value, module) or (folder is not None and _below(value, folder)):
+            yield attribute, value
+
+
+def _is_decorated(value: Any) -> bool:
+    """Whether ``@handler`` was put on this very object; never runs code of the module's values."""
+    if isinstance(value, (type, ModuleType)):
+        return False
+    try:
+        return isinstance(inspect.getattr_static(value, MARK, None), Options)
+    except Exception:  # noqa: BLE001 an object that cannot even be looked at is no function
+        return False
+
+
+def _innermost(fn: Any) -> Any:
+    """The function somebody wrote, below all wrappers."""
+    found = fn
+    for layer in layers(fn):
+        if inspect.isfunction(layer):
+            found = layer
+    return found
+
+
+def _defined_in(fn: Any, module: ModuleType) -> bool:
+    return getattr(_innermost(fn), "__globals__", None) is vars(module)
+
+
+def _below(fn: Any, folder: Path) -> bool:
+    code = getattr(_innermost(fn), "__code__", None)
+    return code is not None and _of_application(code.co_filename, str(folder))
+
+
+@functools.lru_cache(maxsize=4096)
+def _of_application(file: str, folder: str) -> bool:
+    """Whether a source file belongs to the application in ``folder``."""
+    if file.startswith("<"):  # made up at run time, by some library or other
+        return False
+    path = os.path.realpath(file)
+    if not _is_in(path, folder) or LIBRARIES.intersection(Path(path).parts):
+        return False
+    return not any(_is_in(path, foreign) for foreign in _foreign(folder))
+
+
+def _foreign(folder: str) -> Iterator[str]:
+    """Folders whose files are of no application.
+
+    A prefix that holds the whole application (/usr and /usr/src/app) says nothing about its files.
+    """
+    yield OURS
+    for key in ("stdlib", "platstdlib", "purelib", "platlib"):
+        if path := sysconfig.get_path(key):
+            yield os.path.realpath(path)
+    for prefix in {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}:
+        path = os.path.realpath(prefix)
+        if path == folder or not _is_in(folder, path):
+            yield path
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

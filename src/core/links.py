@@ -1,0 +1,255 @@
+"""The links of one session: who is connected, who may come back, and what each is sent.
+
+Owner: the app's loop. A session has this from its first client on. A link has at most one
+connection; one without waits in ``by_id`` for its client's return. Cut in the middle: a connection
+that ends detaches its link and nothing else; what was in the link's stream stays there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING, TypeAlias
+
+from ._patch import Patch, Segmented
+from .dispatch import carry_out
+from .encode import encode_value
+from .hello import Hello, LinkError, Retry, make_close
+from .link import Request, ServerLink
+from .link_table import EXPIRED
+
+if TYPE_CHECKING:
+    from .actions import Confirmation
+    from .connection import Connection
+    from .session import Session
+
+__all__ = ["Links"]
+
+Encoded: TypeAlias = bytes | Segmented
+
+
+class Links:
+    """The links and connections of one session, and its open questions to the user."""
+
+    __slots__ = ("_calls", "_questions", "_watches", "_work", "by_id", "connections", "session")
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.by_id: dict[str, ServerLink] = {}
+        self.connections: dict[ServerLink, Connection] = {}
+        self._watches: dict[ServerLink, Watch] = {}
+        self._work: dict[ServerLink, dict[int | None, asyncio.Task[None]]] = {}
+        self._questions: dict[int, Confirmation] = {}
+        self._calls = 0
+
+    # -- coming and going ---------------------------------------------------------------------
+
+    def attach(self, connection: Connection, hello: Hello) -> None:
+        """Give ``connection`` the link its hello asks for, or a new one."""
+        session, app = self.session, self.session.app
+        now = app.clock.time()
+        link = self.by_id.get(hello.link) if hello.link else None
+        fresh = link is None or link.state == EXPIRED
+        if link is None:
+            link = self._open(hello, now)
+        previous = self.connections.get(link)
+        if previous is not None and previous.number > connection.number:
+            # The client gave this connection up before its hello came through the network.
+            raise LinkError("replaced", "another connection resumed this link")
+        if previous is not None and previous is not connection:
+            previous.end(make_close("replaced", "another connection resumed this link"))
+        token, expires = app.reception.make_token(session, connection.binding)
+        self.connections[link] = connection
+        connection.attached(self, link)
+        link.attach(
+            hello,
+            now,
+            session=session.id,
+            token=token,
+            expires=expires,
+            profile=connection.profile,
+        )
+        app.deadlines.watch(self._watches[link])
+        app.reception.touch(connection)
+        if fresh:
+            session.view_event("view:opened", link)
+
+    def _open(self, hello: Hello, now: float) -> ServerLink:
+        app = self.session.app
+        limit = app.settings.max_links
+        if limit and len(self.by_id) >= limit:
+            waiting = [link for link in self.by_id.values() if link not in self.connections]
+            if not waiting:
+                raise LinkError("busy", f"max_links ({limit}) are connected", after=5.0)
+            self.drop(min(waiting, key=lambda link: link.detached_at))
+        link = ServerLink(
+            secrets.token_urlsafe(12),
+            hello.label,
+            hello.binary,
+            app.settings,
+            app.budget,
+            self._snapshot,
+            now,
+        )
+        self.by_id[link.id] = link
+        self._watches[link] = Watch(self, link)
+        self.session.linked = True
+        return link
+
+    def detach(self, link: ServerLink, connection: Connection) -> None:
+        """The connection of a link has ended; the link waits for its client's return."""
+        if self.connections.get(link) is not connection:
+            return
+        del self.connections[link]
+        session, app = self.session, self.session.app
+        link.detach(app.clock.time())
+        app.deadlines.watch(self._watches[link])
+        if not self.connections:
+            session.left()
+            for call in tuple(self._questions):
+                self.confirmed(call, None)
+
+    def expired(self, link: ServerLink) -> None:
+        """A link was away for longer than ``window``: its view is closed, its answers are kept."""
+        self.session.app.events.drop_link(link)
+        self.session.view_event("view:closed", link)
+
+    def drop(self, link: ServerLink) -> None:
+        """Forget a link: its client said bye, or it made room for another."""
+        if self.by_id.pop(link.id, None) is None:
+            return
+        session = self.session
+        session.view_event("view:closed", link)
+        self._forget(link)
+        connection = self.connections.pop(link, None)
+        if connection is not None:
+            connection.end(make_close("bye"))
+        if not self.by_id:
+            session.linked = False
+            session.ledger.forget()
+        session.left()
+
+    def close(self, code: str, reason: str, retry: Retry | None = None) -> None:
+        """The session ends: every client is told, every link is forgotten."""
+        for link in tuple(self.by_id.values()):
+            connection = self.connections.pop(link, None)
+            if connection is not None:
+                link.close(code, reason, retry=retry)
+                connection.flush()
+            self._forget(link)
+        self.by_id.clear()
+        self.session.linked = False
+        for call in tuple(self._questions):
+            self.confirmed(call, None)
+
+    def _forget(self, link: ServerLink) -> None:
+        self.session.app.events.drop_link(link)
+        for task in self._work.pop(link, {}).values():
+            task.cancel()
+        self._watches.pop(link, None)
+        link.forget()
+
+    # -- both directions ----------------------------------------------------------------------
+
+    def request(self, link: ServerLink, request: Request, size: int) -> None:
+        """A frame of ``size`` bytes that the link has checked: carry it out."""
+        session = self.session
+        session.last_active = session.app.clock.time()
+        session.acknowledged = True
+        carry_out(self, link, request, size)
+
+    def push_patch(self, patch: Patch) -> None:
+        """Put a patch into every stream."""
+        for link in self.by_id.values():
+            link.push_patch(patch)
+
+    def push_event(self, type: str, data: Encoded | None, label: str | None) -> None:
+        """Put an event into the streams, or those of one label."""
+        for link in tuple(self.by_id.values()):
+            if label is None or link.label == label:
+                link.push_event(type, data, link.label)
+                self.flush_soon(link)
+
+    def committed(self) -> None:
+        """A commit was added whole: now the limits are looked at, and what can go goes soon."""
+        now = self.session.app.clock.time()
+        for link in self.by_id.values():
+            link.committed(now)
+        self.flush()
+
+    def flush(self) -> None:
+        """Every connected link may have something for its transport."""
+        touch = self.session.app.reception.touch
+        for connection in self.connections.values():
+            touch(connection)
+
+    def flush_soon(self, link: ServerLink) -> None:
+        """The link may have something for its transport."""
+        connection = self.connections.get(link)
+        if connection is not None:
+            self.session.app.reception.touch(connection)
+
+    def _snapshot(self) -> tuple[Encoded, int] | None:
+        """The state for one link; first, what is pending goes to the links there are.
+
+        None when it has to wait: until on_open has ended, or until the patch that a worker is
+        encoding just now is here.
+        """
+        session, ledger = self.session, self.session.ledger
+        if session.phase == "opening" or ledger.shipping:
+            return None
+        foreign = not ledger.owned
+        patch = session.ship(foreign)
+        ledger.shipped()
+        if patch is not None:
+            self.push_patch(patch)
+            self.flush()
+        return ledger.snapshot(foreign)
+
+    def work(self, link: ServerLink) -> dict[int | None, asyncio.Task[None]]:
+        """The questions of a link that are worked on beside the turns, by id."""
+        return self._work.setdefault(link, {})
+
+    # -- questions to the user ----------------------------------------------------------------
+
+    def ask_user(self, question: Confirmation, message: str) -> None:
+        """Show a dialog in every view; the first that answers wins."""
+        if not self.connections:
+            question.settle(None)
+            return
+        self._calls += 1
+        self._questions[self._calls] = question
+        self.push_event("gr:confirm", encode_value({"call": self._calls, "message": message}), None)
+        clock = self.session.app.clock
+        question.timer = clock.call_at(
+            clock.time() + question.timeout, self.confirmed, self._calls, None
+        )
+
+    def confirmed(self, call: object, value: object) -> bool:
+        """An answer has come; False when nothing was asked, or somebody answered before."""
+        question = self._questions.pop(call, None) if isinstance(call, int) else None
+        if question is not None:
+            question.settle(value)
+        return question is not None
+
+
+class Watch:
+    """What has to be looked at later about one link: pings, a dead peer, the end of its window."""
+
+    __slots__ = ("_link", "_links", "watched")
+
+    def __init__(self, links: Links, link: ServerLink) -> None:
+        self._links = links
+        self._link = link
+        self.watched: float | None = None
+
+    def deadline(self) -> float | None:
+        return self._link.deadline()
+
+    def due(self, now: float) -> None:
+        link, links = self._link, self._links
+        connection = links.connections.get(link)
+        happened = link.tick(now, 0 if connection is None else connection.transport.buffered)
+        if happened == "expired":
+            links.expired(link)
+        links.flush_soon(link)

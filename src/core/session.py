@@ -1,0 +1,647 @@
+"""The session: one actor, its state, its links and what it may do.
+
+Threads. The mailbox and the turn belong to the compiled :class:`Actor` (any thread may post, one
+thread at a time runs a turn). Everything about links happens on the app's loop: a turn that ended
+on a worker ships its patch there, puts one record into the app's inbox and is done with it; the
+loop delivers the records in the order they were made. Cut in the middle: a record that is in the
+inbox is delivered; a turn that never ended has shipped at most partial pushes, which its rollback
+corrects.
+
+The life of a session is a table::
+
+    opening  --opened-->  live      (on_open has ended)
+    opening  --failed-->  closed    (on_open raised: its links are refused)
+    opening  --close--->  closing
+    live     --close--->  closing   (on_close runs)
+    closing  --ended--->  closed    (links, timers, jobs and waiting messages are settled)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from ._fast import Actor, Message, Turn, current_turn
+from ._patch import Patch, Segmented
+from ._state import Ledger, StateView
+from .actions import Actions, Confirmation
+from .callbacks import CallbackTable, Subscription
+from .encode import encode_value
+from .errors import BadPayload, Busy, Closed, Cycle, NotFound, Refused, TooLarge, Unencodable
+from .links import Links
+from .log import Record, SessionLog
+from .parts import Handler
+from .types import DEFAULT_LABEL, EVENT_NAME, Lane
+
+if TYPE_CHECKING:
+    from .app import App
+    from .connection import Connection
+    from .hello import Hello, Retry
+    from .jobs import Job
+    from .link import ServerLink
+    from .timers import Timer
+    from .turn import HeldTurn
+
+__all__ = ["Answer", "Outgoing", "Session", "check_event_name", "encode_event"]
+
+Encoded: TypeAlias = bytes | Segmented
+
+#: The life of a session; a missing key is an illegal event.
+LIFE: Mapping[tuple[str, str], str] = {
+    ("opening", "opened"): "live",
+    ("opening", "failed"): "closing",
+    ("opening", "close"): "closing",
+    ("live", "close"): "closing",
+    ("closing", "ended"): "closed",
+}
+
+#: What those who come from Writer read by subscript.
+SUBSCRIPTS = frozenset(
+    ("id", "state", "headers", "cookies", "userinfo", "links", "labels", "created", "last_active")
+)
+
+NO_LINKS: Mapping[str, ServerLink] = MappingProxyType({})
+
+#: Errors whose code and text are meant for clients; everything else is ``handler_error``.
+PUBLIC_ERRORS = (BadPayload, Busy, Closed, Cycle, Refused)
+
+
+class Outgoing(NamedTuple):
+    """One frame for clients in a turn's outbox; it leaves when the turn commits."""
+
+    session: Session
+    type: str
+    data: Encoded | None
+    label: str | None
+
+
+class Answer(NamedTuple):
+    """How a client's frame ended; ``code`` is None for a result."""
+
+    link: ServerLink
+    id: int | None
+    code: str | None
+    data: Encoded | None  # the encoded result
+    message: str = ""
+    retry_after: float | None = None
+
+    def push(self) -> None:
+        """Put it into its link's stream. On the loop."""
+        if self.code is not None:
+            self.link.error(self.id, self.code, self.message, self.retry_after)
+        elif self.id is not None:
+            self.link.result(self.id, self.data)
+
+
+class Session(Actions, Actor):
+    """One live session. Made by the app: by a client's hello or :meth:`App.open_session`.
+
+    Public attributes are also reached by subscript (``session["id"]``).
+    """
+
+    __slots__ = (
+        "_links",
+        "_listeners",
+        "_log",
+        "acknowledged",
+        "app",
+        "by_hello",
+        "cookies",
+        "created",
+        "groups",
+        "headers",
+        "last_active",
+        "phase",
+        "userinfo",
+        "watched",
+    )
+
+    def __init__(
+        self,
+        app: App,
+        id: str,
+        ledger: Ledger,
+        headers: Mapping[str, str],
+        cookies: Mapping[str, str],
+    ) -> None:
+        super().__init__(id, ledger, app.scheduler)
+        self.app = app
+        self.headers = headers
+        self.cookies = cookies
+        self.userinfo: dict[str, Any] = {}
+        self._links: Links | None = None  # from its first client on
+        self.created = time.time()
+        self.last_active = app.clock.time()
+        self.phase = "opening"
+        self.by_hello = False  # opened by a client's hello
+        self.acknowledged = False  # a client has shown that it is one
+        self.watched: float | None = None
+        self._log: SessionLog | None = None
+        self._listeners: CallbackTable | None = None
+        self.groups: frozenset[str] = frozenset()
+
+    def __getitem__(self, name: str) -> Any:
+        if name in SUBSCRIPTS:
+            return getattr(self, name)
+        raise KeyError(name)
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id[:6]}... {self.phase}, {len(self.links)} links>"
+
+    # -- what people read ---------------------------------------------------------------------
+
+    @property
+    def state(self) -> StateView:
+        """The state, read only: assign in ``with session.turn() as state:``."""
+        return self.ledger.view
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of its connected links, each once."""
+        if self._links is None:
+            return ()
+        return tuple(dict.fromkeys(link.label for link in self._links.connections))
+
+    @property
+    def links(self) -> Mapping[str, ServerLink]:
+        """Its links by id, those that wait for their client's return included."""
+        return NO_LINKS if self._links is None else self._links.by_id
+
+    @property
+    def log(self) -> SessionLog:
+        """What its handlers printed and what went wrong, bounded."""
+        if self._log is None:
+            settings = self.app.settings
+            heard = settings.debug or settings.log_to_client
+            self._log = SessionLog(self._tell_clients if heard else None)
+        return self._log
+
+    @property
+    def ended(self) -> bool:
+        return self.phase in ("closing", "closed")
+
+    # -- sending to clients -------------------------------------------------------------------
+
+    def emit(self, event: str, data: Any = None, *, label: str | None = None) -> None:
+        """Send an event to this session's clients, or only to its views under ``label``.
+
+        In a turn it leaves when the turn commits; elsewhere at once, from any thread. Raises
+        ValueError for a name that is no ``namespace:name``, :class:`TooLarge` above
+        ``max_frame_out`` and :class:`Unencodable` for data without a form on the wire.
+        """
+        check_event_name(event)
+        self._act(event, data, label)
+
+    def _act(self, type: str, data: Any, label: str | None = None) -> None:
+        encoded = encode_event(self.app.settings, type, data)
+        turn = current_turn()
+        if turn is None or turn.ended or turn.concurrent or turn.app is not self.app:
+            self.app.call_on_loop(self.push_event, type, encoded, label)
+        elif turn.outbox is None:
+            turn.outbox = [Outgoing(self, type, encoded, label)]
+        else:
+            turn.outbox.append(Outgoing(self, type, encoded, label))
+
+    def _tell_clients(self, record: Record) -> None:
+        """Send a record of the log to the pages. On the thread that wrote it."""
+        data = {"level": record.level, "text": record.text, "time": record.time}
+        if record.traceback is not None and self.app.settings.debug:
+            data["traceback"] = record.traceback
+        self.app.call_on_loop(self.push_event, "gr:log", encode_value(data))
+
+    def push_event(self, type: str, data: Encoded | None, label: str | None = None) -> None:
+        """Put an encoded event into the streams. On the loop."""
+        if self._links is not None:
+            self._links.push_event(type, data, label)
+
+    def on(
+        self, event: str, callback: Callable[..., Any], *, label: str | None = None
+    ) -> Subscription:
+        """``app.on`` for this session only; a handle with ``off()``."""
+        if self._listeners is None:
+            self._listeners = CallbackTable()
+        self.app.handlers.claim(callback)
+        return self._listeners.on(event, callback, label=label)
+
+    def resolve(self, event: str, label: str) -> tuple[Handler, ...]:
+        """The handlers and callbacks of an event, in the order they run; empty for none."""
+        handlers = self.app.handlers.resolve(event, label)
+        if self._listeners is not None:
+            handlers = (*handlers, *self._listeners.resolve(event, label))
+        return handlers
+
+    # -- messages -----------------------------------------------------------------------------
+
+    def tell(
+        self,
+        event: str,
+        payload: Any = None,
+        *,
+        priority: Lane | None = None,
+        delay: float | None = None,
+        every: float | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> Timer | None:
+        """Put a message into the mailbox, from any thread; nobody waits for its end.
+
+        ``delay`` and ``every`` are in seconds and give a handle with ``cancel()``; the messages of
+        such a timer wait in the background lane and end with the session. Raises :class:`NotFound`
+        for an event without a handler, :class:`Busy` when the mailbox is full.
+        """
+        if delay is None and every is None:
+            self.post(self._message(event, payload, Lane.NORMAL, priority, context))
+            return None
+        make = partial(self._message, event, payload, Lane.BACKGROUND, priority, context)
+        make()  # an event without a handler is found out now, not when the timer fires
+        if every is None:
+            assert delay is not None
+            return self.app.scheduler.delay(self, make, delay)
+        return self.app.scheduler.every(self, make, every, delay)
+
+    def ask(
+        self,
+        event: str,
+        payload: Any = None,
+        *,
+        timeout: float | None = None,
+        priority: Lane | None = None,
+        context: Mapping[str, Any] | None = None,
+        handlers: tuple[Handler, ...] | None = None,
+    ) -> Any:
+        """Put a message into the mailbox and wait for its handler's result.
+
+        On the loop ``await`` it; in a thread call ``.result()`` of it. Raises :class:`Timeout`
+        after ``timeout`` seconds (``Settings.ask_timeout``; 0 waits for ever), :class:`Cycle` at
+        once when the two would wait for each other, :class:`Busy`, :class:`NotFound`, or what the
+        handler raised.
+        """
+        message = self._message(event, payload, Lane.NORMAL, priority, context, handlers)
+        return self.app.scheduler.ask_anywhere(self, message, timeout)
+
+    def post_event(
+        self,
+        event: str,
+        payload: Any,
+        *,
+        handlers: tuple[Handler, ...],
+        lane: Lane = Lane.NORMAL,
+        label: str = DEFAULT_LABEL,
+    ) -> None:
+        """Post an event whose handlers are known: a signal, or the opening of a view."""
+        self.post(
+            Message(event, payload, handlers, lane=lane, place=handlers[0].place, label=label)
+        )
+
+    def _message(
+        self,
+        event: str,
+        payload: Any,
+        usual: Lane,
+        priority: Lane | None,
+        context: Mapping[str, Any] | None,
+        handlers: tuple[Handler, ...] | None = None,
+    ) -> Message:
+        handlers = handlers or self.resolve(event, DEFAULT_LABEL)
+        if not handlers:
+            raise NotFound(
+                f"no handler or callback answers to {event!r}; known: "
+                f"{', '.join(sorted(self.app.handlers.names)) or 'none'}"
+            )
+        first = handlers[0]
+        return Message(
+            event,
+            payload,
+            handlers,
+            context=None if context is None else dict(context),
+            lane=usual if priority is None else priority,
+            place=first.place,
+            concurrent=first.concurrent,
+        )
+
+    def turn(self) -> HeldTurn:
+        """A turn for code that is no handler: ``with session.turn() as state:``.
+
+        In threads ``with``, on the loop ``async with``. It waits for its place in the mailbox and
+        commits at the end of the block, or rolls back when the block raises. Inside the session's
+        own turn it joins that.
+        """
+        return self.app.scheduler.hold(self)
+
+    def spawn(self, fn: Callable[..., Any], payload: Any = None) -> Job:
+        """Start background work beside the turns; injected like a handler.
+
+        It gets the read-only state and assigns in ``session.turn()``; what it emits leaves at once.
+        ``session.cancel(job)`` ends it.
+        """
+        handler = self.app.handlers.make_hook(fn, "job")
+        message = Message(handler.name, payload, (handler,), place=handler.place, wrapped=False)
+        return self.app.scheduler.spawn(self, message)
+
+    def cancel(self, target: Job | Message) -> bool:
+        """Cancel a job, or a message. False when it had ended already.
+
+        Async work gets CancelledError, sync work sees ``gr.cancelled()``; a message whose turn has
+        not begun never runs.
+        """
+        if isinstance(target, Message):
+            return self.cancel_message(target) is not None
+        return target.cancel()
+
+    # -- how turns end ------------------------------------------------------------------------
+
+    def settle(self, turn: Turn, error: BaseException | None) -> None:
+        """A turn has ended: ship what it made. On the thread that ran it, once."""
+        message = turn.message
+        if error is not None:
+            self._report(message, error)
+        answer = None
+        if message.link is not None:
+            answer = self.answer(message, turn.result, error)
+        scheduler, ledger = self.app.scheduler, self.ledger
+        if turn.concurrent:
+            patch = None  # a job assigns in turns of its own
+        else:
+            patch = self.ship() if self.linked else None
+            if ledger.on_due is not None:
+                ledger.on_due = None
+                ledger.due = False
+        if scheduler.on_loop():
+            self._deliver(patch, turn.outbox, answer)
+        else:
+            scheduler.post_to_loop(self._deliver, patch, turn.outbox, answer)
+        if not turn.concurrent:
+            ledger.shipped()
+        if self._log is not None:
+            self._log.flush()  # a line that was printed without its end
+        super().settle(turn, error)  # answers whoever waits for the message
+
+    def dropped(self, message: Message, error: BaseException) -> None:
+        """An accepted message ends without a turn: whoever sent it is told."""
+        super().dropped(message, error)
+        if message.link is not None:
+            self.app.call_on_loop(self._deliver, None, None, self.answer(message, None, error))
+
+    def push_partial(self, turn: Turn) -> None:
+        """Ship what a long turn has made so far: by its own thread, or on the loop beside it.
+
+        The outbox is handed over by reference and emptied on the loop only, so an event that the
+        turn adds meanwhile is neither lost nor sent twice. Values that only the turn's own thread
+        may encode go with its next assignment.
+        """
+        ledger, scheduler = self.ledger, self.app.scheduler
+        if not scheduler.on_loop():
+            patch = self.ship() if self.linked else None
+            outbox, turn.outbox = turn.outbox, None
+            scheduler.post_to_loop(self._deliver, patch, outbox)
+            ledger.shipped()
+        elif not ledger.shipping:
+            foreign = not ledger.owned
+            patch = self.ship(foreign) if self.linked else None
+            self._deliver(patch, turn.outbox)
+            ledger.shipped()
+            if foreign and self.linked and ledger.dirty:
+                ledger.on_due = partial(self.push_partial, turn)
+                ledger.due = True
+
+    def ship(self, foreign: bool = False) -> Patch | None:
+        """What clients do not have yet, as a patch; what cannot be encoded goes into the log."""
+        patch = self.ledger.ship(foreign)
+        for path, kind in self.ledger.take_unencodable():
+            self.log.write(
+                "error",
+                f"state {path} is a {kind}, which has no form on the wire: clients do not have "
+                "this key. Register an encoder with gr.encoders, or make the key private with a "
+                "leading underscore",
+            )
+        return patch
+
+    def _deliver(
+        self,
+        patch: Patch | None,
+        outbox: list[Outgoing] | None = None,
+        answer: Answer | None = None,
+    ) -> None:
+        """Patch, events and answer enter the streams in one step. On the loop."""
+        links = self._links
+        if links is not None and patch is not None:
+            links.push_patch(patch)
+        while outbox:
+            out = outbox.pop(0)
+            out.session.push_event(out.type, out.data, out.label)
+        if answer is not None:
+            answer.push()
+        if links is not None:
+            links.committed()
+
+    def answer(self, message: Message, result: Any, error: BaseException | None) -> Answer:
+        """What a client is told of how its frame ended."""
+        link, number, settings = message.link, message.id, self.app.settings
+        if error is None:
+            if number is None:
+                return Answer(link, None, None, None)
+            try:
+                encoded = encode_value(result)
+            except (Unencodable, ValueError) as problem:
+                self.log.write("error", f"the result of {message.event!r}: {problem}")
+                return Answer(
+                    link, number, "handler_error", None, "the result has no form on the wire"
+                )
+            if len(encoded) <= settings.max_frame_out:
+                return Answer(link, number, None, encoded)
+            self.log.write(
+                "error",
+                f"the result of {message.event!r} is {len(encoded)} bytes on the wire, above "
+                f"max_frame_out ({settings.max_frame_out})",
+            )
+            return Answer(link, number, "handler_error", None, "the result is too large")
+        if isinstance(error, asyncio.CancelledError):
+            return Answer(link, number, "cancelled", None, "cancelled")
+        if isinstance(error, PUBLIC_ERRORS):
+            retry_after = getattr(error, "retry_after", None)
+            return Answer(link, number, error.code, None, str(error), retry_after)
+        text = f"{type(error).__name__}: {error}" if settings.debug else "the handler failed"
+        return Answer(link, number, "handler_error", None, text)
+
+    def _report(self, message: Message, error: BaseException) -> None:
+        if isinstance(error, BadPayload):
+            self.log.warning(f"{message.event!r}: {error}")
+        elif not isinstance(error, (asyncio.CancelledError, Closed)):
+            self.app.log.exception(f"{message.event!r} failed in session {self.id[:6]}...", error)
+            self.log.exception(f"{message.event!r} failed", error)
+
+    # -- clients ------------------------------------------------------------------------------
+
+    def attach(self, connection: Connection, hello: Hello) -> None:
+        """Give ``connection`` the link its hello asks for, or a new one. On the loop."""
+        if self._links is None:
+            self._links = Links(self)
+        self._links.attach(connection, hello)
+
+    def view_event(self, event: str, link: ServerLink) -> None:
+        """A view was opened or closed: tell whoever registered for it."""
+        handlers = self.resolve(event, link.label)
+        if handlers and not self.ended:
+            self.post_event(event, {"label": link.label}, handlers=handlers, label=link.label)
+
+    def confirm(self, message: str, *, timeout: float = 60.0) -> Confirmation:
+        """Ask the user yes or no: ``await`` it, or ``.result()`` in a sync handler.
+
+        Ships patch and outbox at once. The first view that answers wins; None after ``timeout``
+        seconds or when the last view is gone.
+        """
+        app = self.app
+        assert app.loop is not None
+        question = Confirmation(app.loop, timeout)
+        turn = current_turn()
+        if turn is not None and not turn.ended and turn.session is self and not turn.concurrent:
+            self.push_partial(turn)
+        app.call_on_loop(self._ask_user, question, message)
+        return question
+
+    def _ask_user(self, question: Confirmation, message: str) -> None:
+        if self._links is None:
+            question.settle(None)
+        else:
+            self._links.ask_user(question, message)
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def join(self, group: str) -> None:
+        """Join a group: ``app.group(group).emit(...)`` reaches this session then."""
+        if not self.ended:
+            self.groups = self.groups | {group}
+            self.app.call_on_loop(self.app.join, group, self)
+
+    def leave(self, group: str) -> None:
+        """Leave a group; being no member is no error."""
+        self.groups = self.groups - {group}
+        self.app.call_on_loop(self.app.leave, group, self)
+
+    def left(self) -> None:
+        """Its last client may have left: from now on its time to live counts. On the loop."""
+        self.last_active = self.app.clock.time()
+        self.app.deadlines.watch(self)
+
+    def begin(self, hooks: Sequence[Handler]) -> None:
+        """Run the on_open hooks in the first turn; live at once when there are none."""
+        if not hooks:
+            self._opened(None)
+        else:
+            self._post_hooks("gr:opened", hooks, self._opened)
+        self.app.deadlines.watch(self)
+
+    def _opened(self, error: BaseException | None) -> None:
+        if error is None:
+            if self.phase == "opening":
+                self._become("opened")
+            if self._links is not None:
+                self._links.flush()
+        elif self.phase == "opening" and self.app.running:
+            # Else it was closed, or the app goes: that is not the hook's verdict on the client.
+            self._become("failed")
+            self._finish("unauthorized", "the session could not be opened", retry="never")
+
+    def close(self, reason: str = "closed") -> None:
+        """End the session: on_close runs in its last turn, then its links are closed.
+
+        From any thread; returns at once.
+        """
+        self.app.call_on_loop(self._close, reason)
+
+    def _close(self, reason: str) -> None:
+        if self.ended:
+            return
+        self._become("close")
+        hooks = self.app.close_hooks
+        if hooks:
+            self._post_hooks("gr:closed", hooks, lambda error: self.end(reason))
+        else:
+            self.end(reason)
+
+    def end(self, reason: str) -> None:
+        """The last step: settle everything that still refers to this session. On the loop."""
+        if self.phase != "closed":
+            self._finish("bye", reason)
+
+    def _finish(self, code: str, reason: str, retry: Retry | None = None) -> None:
+        self._become("ended")
+        self.shut()  # what is in the mailbox is dropped with Closed; timers and jobs end
+        if self._links is not None:
+            self._links.close(code, reason, retry)
+            self._links = None
+        self.ledger.forget()
+        self.app.session_ended(self)
+
+    def _post_hooks(
+        self, event: str, hooks: Sequence[Handler], then: Callable[[BaseException | None], None]
+    ) -> None:
+        self.post(
+            Message(
+                event,
+                None,
+                tuple(hooks),
+                lane=Lane.CONTROL,
+                place=hooks[0].place,
+                reply=HookReply(self.app, then),
+                wrapped=False,
+            )
+        )
+
+    def _become(self, event: str) -> None:
+        try:
+            self.phase = LIFE[self.phase, event]
+        except KeyError:
+            raise AssertionError(f"a session that is {self.phase} cannot be {event}") from None
+
+    def deadline(self) -> float | None:
+        """When it ends if nobody comes; None while a client is connected."""
+        if self.phase == "closed" or (self._links is not None and self._links.connections):
+            return None
+        settings = self.app.settings
+        unused = self.by_hello and not self.acknowledged
+        ttl = settings.unused_ttl if unused else settings.session_ttl
+        return self.last_active + ttl if ttl else None
+
+    def due(self, now: float) -> None:
+        self._close("nobody came back")
+
+
+class HookReply:
+    """Who hears, on the loop, how a life hook ended."""
+
+    __slots__ = ("_app", "_then")
+
+    def __init__(self, app: App, then: Callable[[BaseException | None], None]) -> None:
+        self._app = app
+        self._then = then
+
+    def answer(self, value: Any) -> None:
+        self._app.call_on_loop(self._then, None)
+
+    def fail(self, error: BaseException) -> None:
+        self._app.call_on_loop(self._then, error)
+
+
+def check_event_name(event: str) -> None:
+    """Raise ValueError for a name that the application may not emit."""
+    if not EVENT_NAME.match(event):
+        raise ValueError(f"{event!r} is no event name; names look like 'namespace:name'")
+    if event.startswith("gr:"):
+        raise ValueError(f"{event!r}: names beginning with 'gr:' belong to the protocol")
+
+
+def encode_event(settings: Any, type: str, data: Any) -> Encoded | None:
+    """The data of an event, encoded; raises :class:`TooLarge` above ``max_frame_out``."""
+    if data is None:
+        return None
+    encoded = encode_value(data)
+    if len(encoded) > settings.max_frame_out:
+        raise TooLarge(
+            f"the data of {type!r} is {len(encoded)} bytes on the wire, above max_frame_out "
+            f"({settings.max_frame_out}): send a file, or less"
+        )
+    return encoded

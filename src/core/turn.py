@@ -1,0 +1,425 @@
+"""Turns that are more than one plain call: middlewares, several callbacks, async parts, held turns.
+
+The compiled core runs the simple turn (one callback, no middleware) by itself. Everything else is
+one coroutine, :func:`drive`, that the core steps: on a worker until it asks for the loop
+(:func:`hop`), from then on in a task on the loop. So async parts share one task, whose
+``current_task()`` is the same before and after a middleware's ``yield``; sync parts run on a
+worker, inline ones on the loop.
+
+Threads. A turn has one owner at a time. ``drive`` hands the ledger over (``adopt``) at each change
+of thread and waits for a part that runs on a worker even when it is cancelled meanwhile, so the
+two never run at once. Such a part runs in a copy of the turn's context: what it sets in context
+variables is not seen by later parts.
+
+Cut in the middle. Whatever raises unwinds the middlewares that have begun, innermost first; before
+the first of them is told, everything the turn has assigned so far is undone and its outbox emptied
+(unless ``Settings.on_error`` is "keep"). The core commits or rolls back at the end, on the thread
+where the last part ran.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ._fast import Turn, current_turn, enter_turn, hop, leave_turn
+from .answers import Answer
+from .errors import BadHandler, WouldBlock
+from .types import Lane, Place
+from .waits import begin_wait, end_wait, waiter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+    from types import TracebackType
+
+    from ._fast import Actor, CallPlan, Message
+    from .scheduler import Scheduler
+
+__all__ = ["HeldTurn", "Part", "cancelled", "current_turn", "drive", "run_subscribers"]
+
+ROUNDS = 128  # of async subscribers that make each other run
+
+
+class Part(Protocol):
+    """What a turn is made of: a handler or a middleware."""
+
+    @property
+    def plan(self) -> CallPlan: ...
+    @property
+    def place(self) -> int: ...
+
+
+def cancelled() -> bool:
+    """Whether the turn or job this code runs in was cancelled; for long sync handlers to ask."""
+    turn = current_turn()
+    return turn is not None and turn.cancelled
+
+
+class Runner:
+    """Where a turn is at the moment, and how it gets elsewhere."""
+
+    __slots__ = ("on_loop", "scheduler", "turn")
+
+    def __init__(self, scheduler: Scheduler, turn: Turn, on_loop: bool) -> None:
+        self.scheduler = scheduler
+        self.turn = turn
+        self.on_loop = on_loop
+
+    async def call(self, place: int, fn: Callable[..., Any], *args: Any) -> Any:
+        """Call a part in its place."""
+        if place != Place.WORKER:
+            await self.go_to_loop()
+        elif self.on_loop:
+            return await self._on_worker(fn, *args)
+        return fn(*args)
+
+    async def go_to_loop(self) -> None:
+        """Go on, on the loop; there for good."""
+        if not self.on_loop:
+            await hop()
+            self.on_loop = True
+
+    async def call_and_wait(self, part: Part, what: object) -> Any:
+        """Call a part; await its result when it is awaitable."""
+        value = await self.call(part.place, part.plan, what)
+        if inspect.isawaitable(value):
+            await self.go_to_loop()
+            value = await value
+        return value
+
+    async def _on_worker(self, fn: Callable[..., Any], *args: Any) -> Any:
+        turn, ledger = self.turn, self.turn.ledger
+        assert turn.variables is not None
+        context = turn.variables.copy()
+
+        def part() -> Any:
+            if not turn.concurrent:
+                ledger.adopt()
+            return fn(*args)
+
+        future = self.scheduler.run_on_worker(context.run, part)
+        interrupted: asyncio.CancelledError | None = None
+        while True:
+            try:
+                await asyncio.shield(future)
+            except asyncio.CancelledError as error:
+                if not future.done():
+                    interrupted = error  # the part still runs: the turn cannot end before it
+                    continue
+            except BaseException:  # noqa: BLE001 - it is in the future
+                pass
+            break
+        if not turn.concurrent:
+            ledger.adopt()
+        if interrupted is not None and not future.cancelled():
+            future.exception()
+            raise interrupted
+        return future.result()
+
+    def undo(self) -> None:
+        """Take back what the turn has done so far, after a failure."""
+        if self.turn.concurrent or self.scheduler.keep_on_error:
+            return
+        self.turn.ledger.undo()
+        self.turn.ledger.take_async()  # of assignments that are undone: nobody is to hear of them
+        self.turn.outbox = None
+
+
+async def drive(scheduler: Scheduler, turn: Turn, on_loop: bool) -> Any:
+    """Everything of a turn up to its commit; returns the answer."""
+    runner = Runner(scheduler, turn, on_loop)
+    message: Message = turn.message
+    around = scheduler.middlewares if message.wrapped else ()
+    if not turn.concurrent:
+        turn.ledger.open()
+    begun: list[tuple[Any, Any]] = []
+    result: Any = None
+    error: BaseException | None = None
+    before: BaseException | None = None
+    try:
+        for middleware in around:
+            await _enter(runner, middleware, begun)
+        result = await _run_handlers(runner, message.handlers)
+        if not turn.concurrent:
+            await _run_async_subscribers(runner)
+    except BaseException as raised:  # noqa: BLE001 - middlewares may swallow it, or it is raised below
+        error = raised
+        result = None
+        runner.undo()
+    for middleware, generator in reversed(begun):
+        before = error
+        try:
+            swallowed = await _leave(runner, middleware, generator, result, error)
+        except BaseException as raised:  # noqa: BLE001 - as above
+            error = raised
+        else:
+            error = None if swallowed else error
+        if error is not None and error is not before:
+            result = None
+            runner.undo()
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error, before  # a frame that holds its own exception is a circle
+    return result
+
+
+async def _enter(runner: Runner, middleware: Any, begun: list[tuple[Any, Any]]) -> None:
+    turn = runner.turn
+    if middleware.kind == "generator":
+        generator: Generator[Any, Any, Any] = middleware.plan(turn)
+        begun.append((middleware, generator))
+        try:
+            await runner.call(middleware.place, _advance, generator)
+        except BaseException:
+            if inspect.getgeneratorstate(generator) == inspect.GEN_CLOSED:
+                begun.pop()  # it ended by itself: there is nothing to tell it
+            raise
+        return
+    if middleware.kind == "async_generator":
+        await runner.go_to_loop()
+        stream: AsyncGenerator[Any, Any] = middleware.plan(turn)
+        try:
+            await anext(stream)
+        except StopAsyncIteration:
+            raise BadHandler(_never(stream)) from None
+        begun.append((middleware, stream))
+        return
+    await runner.call_and_wait(middleware, turn)
+
+
+async def _leave(
+    runner: Runner, middleware: Any, generator: Any, result: Any, error: BaseException | None
+) -> bool:
+    """Let a middleware run on after its ``yield``; true when it swallowed ``error``."""
+    if middleware.kind == "generator":
+        return bool(await runner.call(middleware.place, _end, generator, result, error))
+    try:
+        if error is None:
+            await generator.asend(result)
+        else:
+            await generator.athrow(error)
+    except StopAsyncIteration:
+        return error is not None
+    await generator.aclose()
+    raise BadHandler(_twice(generator))
+
+
+def _advance(generator: Generator[Any, Any, Any]) -> None:
+    # StopIteration must not leave a coroutine, so it is dealt with here.
+    try:
+        next(generator)
+    except StopIteration:
+        raise BadHandler(_never(generator)) from None
+
+
+def _end(generator: Generator[Any, Any, Any], result: Any, error: BaseException | None) -> bool:
+    try:
+        if error is None:
+            generator.send(result)
+        else:
+            generator.throw(error)
+    except StopIteration:
+        return error is not None
+    generator.close()
+    raise BadHandler(_twice(generator))
+
+
+def _never(generator: Any) -> str:
+    return (
+        f"middleware {generator.__qualname__} ended without a yield: the handler runs at its "
+        "`result = yield`; to skip the handler raise an exception"
+    )
+
+
+def _twice(generator: Any) -> str:
+    return f"middleware {generator.__qualname__} yielded twice: it must yield exactly once"
+
+
+async def _run_handlers(runner: Runner, handlers: tuple[Any, ...]) -> Any:
+    """Run all callbacks in order; the result of the first that answers, or the first exception."""
+    turn = runner.turn
+    answer: Any = None
+    answering = next((index for index, part in enumerate(handlers) if part.answers), -1)
+    failure: Exception | None = None
+    for index, handler in enumerate(handlers):
+        try:
+            value = await runner.call_and_wait(handler, turn)
+        except Exception as error:  # noqa: BLE001 - the others still run, then it is raised
+            failure = failure or error
+        else:
+            if index == answering:
+                answer = value
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            del failure
+    return answer
+
+
+async def _run_async_subscribers(runner: Runner) -> None:
+    ledger = runner.turn.ledger
+    rounds = 0
+    while calls := ledger.take_async():
+        rounds += 1
+        if rounds > ROUNDS:
+            raise RecursionError(f"async subscribers made each other run {ROUNDS} times")
+        await runner.go_to_loop()
+        for call in calls:
+            waited: Awaitable[Any] | None = call()
+            if waited is not None:
+                await waited
+
+
+async def run_subscribers(scheduler: Scheduler, turn: Turn, value: Any) -> Any:
+    """The async subscribers of a turn whose handler has returned ``value``. On the loop."""
+    await _run_async_subscribers(Runner(scheduler, turn, on_loop=True))
+    return value
+
+
+class HeldTurn:
+    """``with session.turn() as state:`` on threads, ``async with`` on the loop.
+
+    The block is a turn: it waits for its place in the mailbox, and commits at its end or rolls
+    back when it raises. Inside the session's own turn it joins: the outer turn commits.
+    """
+
+    __slots__ = ("_joined", "_scheduler", "_session", "_token", "_turn")
+
+    def __init__(self, scheduler: Scheduler, session: Actor) -> None:
+        self._scheduler = scheduler
+        self._session = session
+        self._turn: Turn | None = None
+        self._token: object = None
+        self._joined = False
+
+    def _join(self) -> Turn | None:
+        if self._turn is not None:
+            raise RuntimeError("this turn is held already: call session.turn() again")
+        turn = current_turn()
+        if turn is None or turn.ended or turn.concurrent or turn.session is not self._session:
+            return None
+        self._joined = True
+        self._turn = turn
+        return turn
+
+    def _open(self, turn: Turn) -> Any:
+        turn.ledger.open()
+        self._turn = turn
+        self._token = enter_turn(turn)
+        return turn.state
+
+    def _shut(self) -> Turn | None:
+        """Leave the context; the turn to end, or None when it was joined."""
+        turn, self._turn = self._turn, None
+        if self._joined:
+            self._joined = False
+            return None
+        leave_turn(self._token)
+        self._token = None
+        return turn
+
+    # -- threads ----------------------------------------------------------------------------
+
+    def __enter__(self) -> Any:
+        turn = self._join()
+        if turn is not None:
+            return turn.state
+        if self._scheduler.on_loop():
+            raise WouldBlock(
+                "`with session.turn()` would block the app's loop: use `async with` there"
+            )
+        by = waiter()
+        if by is not None:
+            begin_wait(by, self._session)
+        try:
+            answer = Answer()
+            message = self._scheduler.make_hold(answer)
+            answer.on_give_up(lambda: self._session.remove(message))
+            self._session.post(message)
+            turn = answer.result()
+        finally:
+            if by is not None:
+                end_wait(by, self._session)
+        assert turn is not None
+        return self._open(turn)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        turn = self._shut()
+        if turn is None:
+            return
+        message = turn.message
+        message.reply = answer = Answer()
+        if error is None:
+            self._scheduler.finish(turn)
+            answer.result()  # async subscribers run on the loop; what they raise is raised here
+        else:
+            message.reply = None
+            self._scheduler.finish(turn, error)
+
+    # -- the loop ---------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Any:
+        turn = self._join()
+        if turn is not None:
+            return turn.state
+        scheduler = self._scheduler
+        if not scheduler.on_loop() or scheduler.loop is None:
+            raise WouldBlock("`async with session.turn()` works on the app's loop: use `with` here")
+        by = waiter()
+        if by is not None:
+            begin_wait(by, self._session)
+        try:
+            future: asyncio.Future[Turn] = scheduler.loop.create_future()
+            message = scheduler.make_hold(future)
+            self._session.post(message)
+            try:
+                turn = await future
+            except asyncio.CancelledError:
+                if future.done() and not future.cancelled():
+                    scheduler.abandon(future.result())
+                else:
+                    self._session.remove(message)
+                raise
+        finally:
+            if by is not None:
+                end_wait(by, self._session)
+        turn.task = asyncio.current_task()
+        return self._open(turn)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        turn = self._shut()
+        if turn is None:
+            return
+        scheduler = self._scheduler
+        if error is None:
+            try:
+                await run_subscribers(scheduler, turn, None)
+            except BaseException as raised:
+                scheduler.finish(turn, raised)
+                raise
+            scheduler.finish(turn)
+        else:
+            scheduler.finish(turn, error)
+
+
+def hold_message(make: Callable[..., Message], reply: object) -> Message:
+    """The message by which a held turn queues."""
+    return make(
+        "turn", None, (), lane=Lane.NORMAL, place=Place.INLINE, reply=reply,
+        wrapped=False, hold=True,
+    )  # fmt: skip
