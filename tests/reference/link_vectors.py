@@ -156,3 +156,25 @@ class Replay:
 
     def do_wait(self, step: Step, now: float) -> Step:
         return {}
+
+
+def transcript(vector: dict[str, Any]) -> list[str]:
+    """What both sides say in a vector: ``->`` to the server, ``<-`` to the client."""
+    lines: list[str] = []
+    for step in vector["steps"]:
+        if step["do"] == "attach":
+            hello = {"type": "gr:hello", "data": {"protocol": 1, **step["hello"]}}
+            if lines[-1:] != [_line("->", hello)]:  # a further hello has been received already
+                lines.append(_line("->", hello))
+        elif "frame" in step:
+            lines.append(_line("->", step["frame"]))
+        elif step["do"] == "detach":
+            lines.append("-- the connection is cut --")
+        lines += [_line("<-", frame) for frame in step.get("out", ())]
+        if step.get("close") and step["close"]["data"]:
+            lines.append(_line("<-", {"type": "gr:close", "data": step["close"]["data"]}))
+    return lines
+
+
+def _line(arrow: str, frame: Any) -> str:
+    return f"{arrow} {text(frame).decode()}"
