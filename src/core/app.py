@@ -518,7 +518,7 @@ class App:
         """A stalled link was closed for the sake of the others: nobody was looking at it."""
         for connection in self.reception.connections:
             if connection.link is link:
-                self.reception.touch(connection)
+                self.reception.outlet.mark(connection)
                 return
 
     # -- running things -----------------------------------------------------------------------

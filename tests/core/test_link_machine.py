@@ -246,6 +246,24 @@ class LinkMachine(RuleBasedStateMachine):
         self.wait(seconds)
         self.server.flush(-1)
 
+    @precondition(lambda self: self.client.live)
+    @rule(more=st.integers(0, 2))
+    def lose_event(self, more: int) -> None:
+        """An event is lost on its way, and some follow it."""
+        self.send()
+        self.client.wire.up.pop()
+        for _ in range(more):
+            self.send()
+        self.up_all()
+
+    @precondition(lambda self: self.client.live and self.client.kept)
+    @rule(which=st.integers(0, 5))
+    def repeat(self, which: int) -> None:
+        """An event arrives twice."""
+        kept = [sent for sent in self.client.kept if sent.handed]
+        if kept:
+            self.client._hand(kept[which % len(kept)])
+
     @precondition(lambda self: self.client.live and self.client.wire.up)
     @rule(which=st.integers(0, 5))
     def lose_up(self, which: int) -> None:

@@ -7,6 +7,8 @@ import threading
 from typing import Any
 
 import pytest
+from tests.core.visitor import Visitor
+
 from greenroom import (
     App,
     BadPayload,
@@ -25,8 +27,6 @@ from greenroom import (
     handler,
 )
 from greenroom.testing import ManualClock
-
-from tests.core.visitor import Visitor
 
 
 def add(state: Any, payload: int = 1) -> int:
@@ -84,7 +84,7 @@ def test_the_state_outside_a_turn_is_for_reading(arun: Any) -> None:
     async def story() -> None:
         async with App(state={"count": 0, "deep": {"x": 1}}) as app:
             session = app.open_session()
-            with pytest.raises(StaleTurn, match="session.turn"):
+            with pytest.raises(StaleTurn, match=r"session\.turn"):
                 session.state["count"] = 1
             with pytest.raises(StaleTurn):
                 session.state["deep"]["x"] = 2
@@ -108,7 +108,7 @@ def test_a_turn_that_raises_is_undone(arun: Any) -> None:
             with pytest.raises(ZeroDivisionError):
                 async with session.turn() as state:
                     state["count"] = 1
-                    1 / 0  # noqa: B018
+                    1 / 0
             assert session.state["count"] == 0
 
     arun(story)
@@ -577,7 +577,7 @@ def test_callbacks_of_one_session_are_its_own(arun: Any) -> None:
         heard: list[Any] = []
         async with App() as app:
             one, two = await Visitor(app).open(), await Visitor(app).open()
-            handle = one.session.on("app:save", lambda data: heard.append(data))
+            handle = one.session.on("app:save", heard.append)
             await one.call("app:save", 1)
             assert (await two.call("app:save", 2))["code"] == "not_found"
             handle.off()
