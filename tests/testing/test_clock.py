@@ -29,7 +29,7 @@ def test_calls_run_in_order_of_time_then_of_registration() -> None:
 
 
 def test_what_a_call_asks_for_within_the_span_runs_too() -> None:
-    clock = ManualClock()
+    clock = ManualClock(0.0)
     seen: list[float] = []
 
     def again() -> None:
