@@ -107,7 +107,9 @@ class Encoders:
             named = rows.get(f"{base.__module__}.{base.__qualname__}")
             if named is not None:
                 return named
-            if "__dataclass_fields__" in vars(base) and not callable(getattr(kind, "to_dict", None)):
+            if "__dataclass_fields__" in vars(base) and not callable(
+                getattr(kind, "to_dict", None)
+            ):
                 return _dataclass
         if callable(getattr(kind, "to_dict", None)):
             return _to_dict
