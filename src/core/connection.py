@@ -98,6 +98,10 @@ class Connection(ConnectionCore):
         self._end()
         self.transport.close(close.ws_code, close.reason)
 
+    def gone(self) -> bool:
+        """Whether its transport has ended meanwhile."""
+        return self.closed
+
     def deadline(self) -> float | None:
         """A connection without a link must say hello in time."""
         if self.closed or self.link is not None or not self.app.settings.hello_timeout:

@@ -110,11 +110,11 @@ class Reception:
         if hello.token is not None:
             session = self._find(hello.token, connection)
         userinfo = await self._verify(connection, session)
-        if connection.closed:
-            return  # its transport ended meanwhile
+        if connection.gone():
+            return
         if session is None:
             session = await self._open(connection, userinfo)
-            if connection.closed:
+            if connection.gone():
                 session.close("its client left before it was opened")
                 return
         elif session.ended:
