@@ -75,15 +75,9 @@ class LinksCore:
     """What the links of a session do for every event. ``Links`` is the one subclass."""
 
     def __init__(self, session: SessionCore, outlet: Outlet) -> None: ...
-    @property
-    def session(self) -> Any:
-        """Whose links they are."""
-    @property
-    def by_id(self) -> dict[str, Any]:
-        """Links by id; those that wait for their client too."""
-    @property
-    def connections(self) -> dict[Any, Any]:
-        """The connection that carries each connected link."""
+    session: Any
+    by_id: dict[str, Any]
+    connections: dict[Any, Any]
     @property
     def outlet(self) -> Outlet:
         """Where connections with something to send are noted."""

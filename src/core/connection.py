@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ._route import ConnectionCore
 from .hello import Close, Hello, LinkError, Profile, make_close, parse_hello

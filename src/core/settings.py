@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 __all__ = ["Settings"]
 
@@ -128,7 +128,7 @@ class Settings:
                 )
         values: dict[str, Any] = {}
         for name, value in table.items():
-            values[name] = tuple(value) if isinstance(value, list) else value
+            values[name] = tuple(cast("list[Any]", value)) if isinstance(value, list) else value
         return cls(**(values | overrides))
 
     def but(self, **changes: Any) -> Settings:
