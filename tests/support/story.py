@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from tests.support.byteline import ByteLine
 from tests.support.stage import Stage, random_ops
