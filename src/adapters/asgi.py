@@ -331,9 +331,9 @@ class _Socket:
     def send(self, packets: Sequence[Packet]) -> None:
         if self._close is not None or self._abandoned:
             return
+        self._queue.extend(packets)
         for packet in packets:
-            self._queue.append(packet)
-            self.buffered += packet_size(packet)
+            self.buffered += packet_size(packet) if packet[1] else len(packet[0])
         if self.buffered > ROOM:
             self._full = True
         wake = self._wake
@@ -393,8 +393,12 @@ class _Socket:
                 continue  # thrown away: a reset could overtake the close
             text = message.get("text")
             if text is not None:
-                packet = Packet(text.encode("utf-8", "surrogatepass"))
-                size = len(packet.data)
+                try:
+                    data = text.encode()
+                except UnicodeEncodeError:  # lone surrogates: not from a server that checks
+                    data = b""
+                size = len(data)
+                packet = Packet(data)
             else:
                 raw = message.get("bytes") or b""
                 size = len(raw)

@@ -87,7 +87,7 @@ def _from_file(path: Path, settings: Settings) -> Loaded:
     if str(top) not in sys.path:
         sys.path.insert(0, str(top))
     app = App(settings=settings, root=root)
-    with app.registering():
+    with app.registering(), app.log.capturing():
         module = _import(lambda: _import_file(name, path), path.name)
     own = getattr(module, "app", None)
     if isinstance(own, App):

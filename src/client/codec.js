@@ -22,6 +22,9 @@ const ACTIVE = /^(text\/html|application\/xhtml\+xml|(text|application)\/([\w.-]
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
+/** What came is no frame. */
+export class Garbage extends Error {}
+
 /** Bytes of the state or of an event, with media type, file name and a URL to show them by. */
 export class Bytes {
   /** @type {string | null} */
@@ -109,7 +112,6 @@ export function encode(value, buffers = null) {
 
 /** @param {any} value @param {Uint8Array[] | null} buffers @param {number} depth @returns {any} */
 function plain(value, buffers, depth) {
-  if (depth > MAX_DEPTH) throw new RangeError(`the payload is nested deeper than ${MAX_DEPTH} levels`);
   if (typeof value === "string") return checked(value);
   if (typeof value === "bigint") return String(value);
   if (typeof value === "function" || typeof value === "symbol") {
@@ -124,6 +126,7 @@ function plain(value, buffers, depth) {
   if (typeof Blob !== "undefined" && value instanceof Blob) {
     throw new TypeError("a Blob or File must be read first: new Uint8Array(await blob.arrayBuffer())");
   }
+  if (depth >= MAX_DEPTH) throw new RangeError(`the payload is nested deeper than ${MAX_DEPTH} levels`);
   if (Array.isArray(value) || value instanceof Set) {
     return Array.from(value, (item) => plain(item, buffers, depth + 1));
   }
@@ -149,40 +152,89 @@ function told(bytes, about, buffers) {
 }
 
 /**
- * A parsed value with its bytes as `Bytes` and its `$dict` wrappers taken off.
+ * A parsed value with its bytes as `Bytes` and its `$dict` wrappers taken off. Throws for what
+ * nobody takes: other forms of those, and more than 100 levels.
  *
  * @param {any} value @param {Uint8Array[]} [buffers] @returns {any}
  */
 export function decode(value, buffers = []) {
-  if (Array.isArray(value)) return value.map((item) => decode(item, buffers));
-  if (!isObject(value)) return value;
-  if (Object.hasOwn(value, "$bytes")) {
-    const content = value.$bytes;
-    const bytes = typeof content === "string" ? fromBase64(content) : buffers[content];
-    if (!bytes) throw new TypeError(`$bytes ${content} names no buffer of this message`);
-    return new Bytes(bytes, String(value.mime ?? ""), String(value.name ?? ""));
+  return undo(value, buffers, MAX_DEPTH, false);
+}
+
+/** @param {any} value @param {Uint8Array[]} buffers @param {number} room @param {boolean} literal @returns {any} */
+function undo(value, buffers, room, literal) {
+  if (typeof value !== "object" || value === null) return value;
+  const object = isObject(value);
+  if (object && !literal && Object.hasOwn(value, "$dict")) {
+    const inner = value.$dict;
+    if (!isObject(inner) || Object.keys(value).length > 1) throw new TypeError("$dict holds an object, alone");
+    return undo(inner, buffers, room, true);
   }
-  const inner = Object.hasOwn(value, "$dict") && isObject(value.$dict) ? value.$dict : value;
+  if (object && !literal && Object.hasOwn(value, "$bytes")) return bytesFrom(value, buffers);
+  if (room <= 0) throw new RangeError(`nested deeper than ${MAX_DEPTH} levels`);
+  if (!object) return value.map((/** @type {any} */ item) => undo(item, buffers, room - 1, false));
   /** @type {Record<string, any>} */
   const result = {};
-  for (const [key, item] of Object.entries(inner)) put(result, key, decode(item, buffers));
+  for (const [key, item] of Object.entries(value)) put(result, key, undo(item, buffers, room - 1, false));
   return result;
 }
 
-/**
- * The frame of a packet, its values decoded. Throws for anything else.
- *
- * @param {Packet} packet @returns {Frame}
- */
+/** @param {Record<string, any>} value @param {Uint8Array[]} buffers */
+function bytesFrom(value, buffers) {
+  const { $bytes: content, mime = "", name = "", ...others } = value;
+  if (typeof mime !== "string" || typeof name !== "string" || Object.keys(others).length) {
+    throw new TypeError("$bytes goes with mime and name, which are strings, and nothing else");
+  }
+  const bytes = typeof content === "string" ? fromBase64(content) : buffers[content];
+  if (!bytes) throw new TypeError(`$bytes ${content} names no buffer of this message`);
+  return new Bytes(bytes, mime, name);
+}
+
+/** The frame of a packet, its values as they travelled. Throws `Garbage`. @param {Packet} packet @returns {Frame} */
 export function parse(packet) {
-  const frame = JSON.parse(packet.text);
-  if (!isObject(frame) || typeof frame.type !== "string") {
-    throw new TypeError("a frame is a JSON object that has a type");
+  let frame;
+  try {
+    frame = JSON.parse(packet.text);
+  } catch (error) {
+    throw new Garbage(String(error));
   }
-  if (packet.text.includes('"$bytes"') || packet.text.includes('"$dict"')) {
-    frame.data = decode(frame.data, packet.buffers);
+  if (!isFrame(frame)) throw new Garbage("a frame is a JSON object that has a type");
+  return frame;
+}
+
+/** @param {unknown} value @returns {value is Frame} */
+export function isFrame(value) {
+  return isObject(value) && typeof value.type === "string";
+}
+
+/**
+ * The frame with its values decoded. Throws `Garbage` for values that nobody takes.
+ *
+ * @param {Frame} frame @param {Uint8Array[]} buffers @returns {Frame}
+ */
+export function decoded(frame, buffers) {
+  try {
+    return { ...frame, data: dataOf(frame, buffers) };
+  } catch (error) {
+    throw new Garbage(String(error));
   }
-  return /** @type {Frame} */ (/** @type {unknown} */ (frame));
+}
+
+/** @param {Frame} frame @param {Uint8Array[]} buffers */
+function dataOf({ type, data }, buffers) {
+  if (type === "gr:signal" && isObject(data)) return { ...data, data: decode(data.data, buffers) };
+  if (type !== "gr:state" || !isObject(data)) return decode(data, buffers);
+  // Paths are no keys of the application: what they lead to is decoded, one by one.
+  const each = (/** @type {any} */ part) =>
+    isObject(part) ? Object.fromEntries(Object.entries(part).map(([path, value]) => [path, decode(value, buffers)])) : part;
+  return Object.fromEntries(Object.entries(data).map(([kind, part]) => [kind, each(part)]));
+}
+
+/** A copy for eyes: tokens are capabilities, and never shown. @param {Frame} frame @returns {Frame} */
+export function withoutToken(frame) {
+  if (frame?.type === "gr:batch" && Array.isArray(frame.data)) return { ...frame, data: frame.data.map(withoutToken) };
+  if (!["gr:hello", "gr:welcome", "gr:result"].includes(frame?.type)) return frame;
+  return typeof frame.data?.token === "string" ? { ...frame, data: { ...frame.data, token: "…" } } : frame;
 }
 
 /**
@@ -205,7 +257,7 @@ export function pack(packet) {
 }
 
 /**
- * The packet of a WebSocket message. Throws when its lengths do not add up.
+ * The packet of a WebSocket message; one that is none has no text, and no frame either.
  *
  * @param {string | ArrayBuffer | Uint8Array} message @returns {Packet}
  */
@@ -215,11 +267,9 @@ export function unpack(message) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   /** @type {Uint8Array[]} */
   const parts = [];
-  let at = 0;
-  while (at < bytes.length || !parts.length) {
-    if (at + 4 > bytes.length) throw new RangeError("a binary message ends within a length");
-    const end = at + 4 + view.getUint32(at);
-    if (end > bytes.length) throw new RangeError("a binary message ends within a buffer");
+  for (let at = 0; at < bytes.length; ) {
+    const end = at + 4 <= bytes.length ? at + 4 + view.getUint32(at) : Infinity;
+    if (end > bytes.length) return { text: "", buffers: [] };
     parts.push(bytes.slice(at + 4, end));
     at = end;
   }
@@ -253,5 +303,6 @@ function toBase64(bytes) {
 
 /** @param {string} text */
 function fromBase64(text) {
+  if (text.length % 4 || /\s/.test(text)) throw new TypeError("$bytes is no base64"); // atob is lenient
   return Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
 }

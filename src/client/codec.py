@@ -1,152 +1,104 @@
-"""Values and messages as they travel, the client's side of it.
+"""Frames and values as they travel, the client's side of it. ``codec.js`` is the twin.
 
-A value is JSON with two additions. Bytes are ``{"$bytes": ..., "mime", "name"}``: base64 text, or,
-in a binary message, the index of a buffer of the same message. An object of the application that
-itself has a key ``$bytes`` or ``$dict`` travels as ``{"$dict": {...}}``.
-
-A message is a :class:`~greenroom.core.types.Packet`. On a WebSocket one without buffers is text;
-one with buffers is binary: 4 bytes with the length of the JSON (big-endian), the JSON, then each
-buffer preceded by its own 4-byte length. ``codec.js`` is this file's twin.
+The forms themselves (``$bytes``, ``$dict``, the layout of a binary message) are those of
+``core/encode.py`` and ``core/packet.py``; this is where a client meets them.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import struct
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from decimal import Decimal
 from typing import Any, TypeGuard
 
-import orjson
+from ..core.encode import decode, encode_value, render
+from ..core.packet import decode_binary, encode_binary, is_list, loads
+from ..core.types import Packet
 
-from ..core.errors import Unencodable
-from ..core.types import MAX_DEPTH, Bytes, Packet
+__all__ = [
+    "Garbage",
+    "decoded",
+    "encode",
+    "is_frame",
+    "is_list",
+    "is_object",
+    "pack",
+    "parse",
+    "unpack",
+    "without_token",
+]
 
-__all__ = ["decode", "encode", "is_list", "is_object", "pack", "parse", "unpack"]
 
-_LENGTH = struct.Struct(">I")
-_MARKS = ("$bytes", "$dict")
+class Garbage(Exception):
+    """What came is no frame."""
 
 
 def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether ``value`` is a JSON object."""
     return isinstance(value, dict)
 
 
-def is_list(value: object) -> TypeGuard[list[Any]]:
-    return isinstance(value, list)
-
-
-def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
-    return isinstance(value, Mapping)
-
-
-def _is_group(value: object) -> TypeGuard[Iterable[Any]]:
-    return isinstance(value, (list, tuple, AbstractSet))
-
-
 def encode(value: Any, buffers: list[bytes] | None = None) -> bytes:
-    """JSON text of ``value``. With ``buffers`` bytes are appended there, else they are base64."""
-    try:
-        return orjson.dumps(_plain(value, buffers, 0))
-    except TypeError as error:
-        raise Unencodable(f"this payload has no form on the wire: {error}") from error
+    """JSON text of ``value``. With ``buffers`` bytes are appended there, else they are base64.
 
-
-def _plain(value: Any, buffers: list[bytes] | None, depth: int) -> Any:
-    """``value`` in JSON's own types, wherever those and orjson's do not say what we mean."""
-    if depth > MAX_DEPTH:
-        raise ValueError(f"the payload is nested deeper than {MAX_DEPTH} levels")
-    if isinstance(value, (str, bool, float)) or value is None:
-        return value
-    if isinstance(value, int):
-        return value if -(2**63) <= value < 2**64 else str(value)
-    if _is_mapping(value):
-        plain = {key: _plain(item, buffers, depth + 1) for key, item in value.items()}
-        return {"$dict": plain} if any(mark in plain for mark in _MARKS) else plain
-    if _is_group(value):
-        return [_plain(item, buffers, depth + 1) for item in value]
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return _bytes(value, buffers)
-    return str(value) if isinstance(value, Decimal) else value
-
-
-def _bytes(value: Any, buffers: list[bytes] | None) -> dict[str, Any]:
-    raw = bytes(value)
-    told: dict[str, Any] = {}
-    if buffers is None:
-        told["$bytes"] = base64.b64encode(raw).decode("ascii")
-    else:
-        told["$bytes"] = len(buffers)
-        buffers.append(raw)
-    if isinstance(value, Bytes):
-        told |= {"mime": value.mime, "name": value.name}
-    return told
-
-
-def decode(value: Any, buffers: Sequence[bytes] = ()) -> Any:
-    """A parsed value with its bytes as :class:`Bytes` and its ``$dict`` wrappers taken off.
-
-    Raises ValueError for bytes that are neither base64 nor a buffer of this message.
+    Raises :class:`~greenroom.core.errors.Unencodable`, or ValueError beyond 100 levels.
     """
-    if is_object(value):
-        if "$bytes" in value:
-            return _from_bytes(value, buffers)
-        inner = value.get("$dict")
-        told = inner if is_object(inner) else value
-        return {key: decode(item, buffers) for key, item in told.items()}
-    if is_list(value):
-        return [decode(item, buffers) for item in value]
-    return value
-
-
-def _from_bytes(told: Mapping[str, Any], buffers: Sequence[bytes]) -> Bytes:
-    content = told["$bytes"]
-    if isinstance(content, str):
-        try:
-            raw = base64.b64decode(content, validate=True)
-        except binascii.Error as error:
-            raise ValueError(f"$bytes is no base64: {error}") from error
-    elif isinstance(content, int) and 0 <= content < len(buffers):
-        raw = buffers[content]
-    else:
-        raise ValueError(f"$bytes {content!r} names no buffer of this message")
-    return Bytes(raw, str(told.get("mime") or ""), str(told.get("name") or ""))
+    return render(encode_value(value), buffers is not None, [] if buffers is None else buffers)
 
 
 def parse(packet: Packet) -> dict[str, Any]:
-    """The frame of a packet, its values decoded. Raises ValueError for anything else."""
-    frame: Any = orjson.loads(packet.data)
-    if not is_object(frame) or not isinstance(frame.get("type"), str):
-        raise ValueError("a frame is a JSON object that has a type")
-    if b'"$bytes"' in packet.data or b'"$dict"' in packet.data:
-        frame["data"] = decode(frame.get("data"), packet.buffers)
+    """The frame of a packet, its values as they travelled. Raises :class:`Garbage`."""
+    try:
+        frame = loads(packet.data)
+    except ValueError as error:
+        raise Garbage(str(error)) from None
+    if not is_frame(frame):
+        raise Garbage("a frame is a JSON object that has a type")
     return frame
+
+
+def is_frame(value: object) -> TypeGuard[dict[str, Any]]:
+    return is_object(value) and isinstance(value.get("type"), str)
+
+
+def decoded(frame: dict[str, Any], buffers: tuple[bytes, ...]) -> dict[str, Any]:
+    """The frame with its values decoded. Raises :class:`Garbage` for values that nobody takes."""
+    data = frame.get("data")
+    try:
+        if frame["type"] == "gr:state" and is_object(data):
+            data = {kind: _each(part, buffers) for kind, part in data.items()}
+        elif frame["type"] == "gr:signal" and is_object(data):
+            data = data | {"data": decode(data.get("data"), buffers)}
+        else:
+            data = decode(data, buffers)
+    except ValueError as error:
+        raise Garbage(str(error)) from None
+    return {**frame, "data": data}
+
+
+def _each(part: Any, buffers: tuple[bytes, ...]) -> Any:
+    """Paths are no keys of the application: what they lead to is decoded, one by one."""
+    if is_object(part):
+        return {path: decode(value, buffers) for path, value in part.items()}
+    return part
+
+
+def without_token(frame: dict[str, Any]) -> dict[str, Any]:
+    """A copy for eyes: tokens are capabilities, and never shown."""
+    data = frame.get("data")
+    if frame["type"] not in ("gr:hello", "gr:welcome", "gr:result") or not is_object(data):
+        return frame
+    shown = isinstance(data.get("token"), str)
+    return {**frame, "data": {**data, "token": "…"}} if shown else frame
 
 
 def pack(packet: Packet) -> str | bytes:
     """A packet as a WebSocket message: text, or binary when it has buffers."""
-    if not packet.buffers:
-        return packet.data.decode()
-    parts = [_LENGTH.pack(len(packet.data)), packet.data]
-    for buffer in packet.buffers:
-        parts += (_LENGTH.pack(len(buffer)), buffer)
-    return b"".join(parts)
+    return encode_binary(packet) if packet.buffers else packet.data.decode()
 
 
 def unpack(message: str | bytes) -> Packet:
-    """The packet of a WebSocket message. Raises ValueError when its lengths do not add up."""
+    """The packet of a WebSocket message; one that is none has no data, and no frame either."""
     if isinstance(message, str):
         return Packet(message.encode())
-    parts: list[bytes] = []
-    at = 0
-    while at < len(message) or not parts:
-        if at + 4 > len(message):
-            raise ValueError("a binary message ends within a length")
-        (length,) = _LENGTH.unpack_from(message, at)
-        at += 4 + length
-        if at > len(message):
-            raise ValueError("a binary message ends within a buffer")
-        parts.append(message[at - length : at])
-    return Packet(parts[0], tuple(parts[1:]))
+    try:
+        return decode_binary(message)
+    except ValueError:
+        return Packet(b"")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import orjson
-
+from ..core.packet import dumps
 from ..core.types import Packet
 
 __all__ = ["Effect", "Entry"]
@@ -55,5 +54,5 @@ class Entry:
         return self.type in ("gr:cancel", "gr:answer", "gr:refresh")
 
     def packet(self) -> Packet:
-        head = b'{"type":' + orjson.dumps(self.type) + b',"id":%d' % self.id
+        head = b'{"type":' + dumps(self.type) + b',"id":%d' % self.id
         return Packet(head + self.body + b"}", self.buffers)

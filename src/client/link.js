@@ -10,27 +10,14 @@
  * @module
  */
 
-import { byteLength, isObject, packetSize, parse } from "./codec.js";
+import { Garbage, decoded, isFrame, packetSize, parse, withoutToken } from "./codec.js";
+import { Entry } from "./entry.js";
 import { LinkError, TABLE, retryAfterCut } from "./machine.js";
 
 /** @typedef {import("./codec.js").Packet} Packet */
 /** @typedef {import("./codec.js").Frame} Frame */
 /** @typedef {[how: "resume" | "fresh" | "never", after: number | null, code: string, message: string]} End */
-
-/**
- * Something for the driver to do, `[kind, ...arguments]`:
- *
- * - `token, token | null, expires`: keep it, or drop it
- * - `snapshot, state`; `patch, operations`
- * - `answer, entry, value`; `error, entry, code, message, retryAfter`
- * - `event, type, data, label`; `signal, name, data`; `refusal, code, message`
- * - `gap`: events sent in between are missing, the state is not
- * - `renewed`: a new link took the place of an earlier one
- * - `hang_up, code, reason`: close the transport
- * - `retry, how, after, code, message`: `after` is in seconds, or null
- *
- * @typedef {[kind: string, ...args: any[]]} Effect
- */
+/** @typedef {import("./entry.js").Effect} Effect */
 
 const PROTOCOL = 1;
 const ACK_AFTER = 1;
@@ -44,44 +31,6 @@ const LOST = "the connection was lost before the answer: it may or may not have 
 const OVER = "the client is closed";
 const OFFLINE = "there is no connection, and the queue of what waits for one is full";
 const CANCELLED = "cancelled before it was sent";
-
-/** One frame of ours, from `submit` to its answer. `tag` is the driver's own. */
-export class Entry {
-  /** The number on the wire; 0: never handed to a transport. */
-  id = 0;
-  done = false;
-
-  /**
-   * @param {string} type
-   * @param {string} body what stands behind the id in the frame
-   * @param {Uint8Array[]} buffers
-   * @param {any} tag
-   * @param {string | null} name of the signal, in gr:subscribe
-   */
-  constructor(type, body, buffers, tag, name) {
-    this.type = type;
-    this.body = body;
-    this.buffers = buffers;
-    this.tag = tag;
-    this.name = name;
-    this.size = byteLength(type) + byteLength(body) + buffers.reduce((sum, part) => sum + part.length, 0) + 32;
-  }
-
-  /** Whether it counts towards `inflight`: frames of the protocol do not. */
-  get counts() {
-    return !this.type.startsWith("gr:");
-  }
-
-  /** Whether it may pass others: those the server does at once, to help what is stuck. */
-  get urgent() {
-    return ["gr:cancel", "gr:answer", "gr:refresh"].includes(this.type);
-  }
-
-  /** @returns {Packet} */
-  packet() {
-    return { text: `{"type":${JSON.stringify(this.type)},"id":${this.id}${this.body}}`, buffers: this.buffers };
-  }
-}
 
 export class Link {
   /** @type {import("./machine.js").State} */
@@ -167,15 +116,16 @@ export class Link {
     this._now = this._heard = now;
     this._probed = null;
     if (this._ended) return this._step("late");
-    let frame;
+    this._size = packetSize(packet);
     try {
-      frame = parse(packet);
+      const frame = parse(packet);
+      this.onFrame?.("in", withoutToken(frame));
+      this._takeIn(frame, packet.buffers);
     } catch (error) {
-      this._end = ["resume", null, "bad_frame", String(error)];
-      return this._step("garbage");
+      if (!(error instanceof Garbage)) throw error;
+      this._end = ["resume", null, "bad_frame", error.message];
+      this._step(this._ended ? "late" : "garbage");
     }
-    this.onFrame?.("in", withoutToken(frame));
-    this._takeIn(frame, packetSize(packet));
   }
 
   /** The transport is gone. @param {number} code @param {number} now */
@@ -311,25 +261,22 @@ export class Link {
     this.state = cell[1];
   }
 
-  /** @param {Frame} frame @param {number} size */
-  _takeIn(frame, size) {
+  /** @param {Frame} frame @param {Uint8Array[]} buffers */
+  _takeIn(frame, buffers) {
     if (frame.type === "gr:batch" && this.state === "live") {
       for (const inner of Array.isArray(frame.data) ? frame.data : []) {
-        if (!isObject(inner) || typeof inner.type !== "string" || inner.type === "gr:batch") continue;
-        this._takeIn(/** @type {any} */ (inner), size);
-        size = 0; // the whole batch is counted once
+        if (isFrame(inner) && inner.type !== "gr:batch") this._takeIn(inner, buffers);
       }
       return;
     }
-    this._frame = frame;
-    this._size = size;
-    this._step(this._nameOf(frame));
+    this._frame = decoded(frame, buffers);
+    this._step(this._nameOf(this._frame));
     if ((frame.type === "gr:ping" || frame.type === "gr:pong") && this.state === "live") {
       if (Number.isInteger(frame.data?.seq) && frame.data.seq > this.seq) this._step(this._nameOfLag());
     } else if (this._joined !== null) {
       const text = this._joined;
       this._joined = null;
-      this.receive({ text, buffers: [] }, this._now);
+      this.receive({ text, buffers }, this._now);
     }
   }
 
@@ -547,6 +494,7 @@ export class Link {
     this.seq += 1;
     this._askedFrom = -1;
     this._unackedBytes += this._size;
+    this._size = 0; // what came as a batch is counted once
     this._ackAt ??= this._now + ACK_AFTER;
     if (this._unackedBytes >= ACK_BYTES || this.seq - this._acked >= ACK_FRAMES) this._ack();
     const entry = this._kept.get(id ?? 0);
@@ -648,10 +596,4 @@ export class Link {
     if (this.state !== "live" || !this.ping) return null;
     return Math.max(this._heard + 1.5 * this.ping, this._pinged + this.ping);
   }
-}
-
-/** A copy for eyes: tokens are capabilities, and never shown. @param {Frame} frame @returns {Frame} */
-function withoutToken(frame) {
-  if (!["gr:hello", "gr:welcome", "gr:result"].includes(frame.type)) return frame;
-  return typeof frame.data?.token === "string" ? { ...frame, data: { ...frame.data, token: "…" } } : frame;
 }

@@ -13,10 +13,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import orjson
-
+from ..core.packet import dumps
 from ..core.types import DEFAULT_LABEL, PROTOCOL_VERSION, Packet
-from .codec import is_list, is_object, parse
+from .codec import Garbage, decoded, is_frame, is_list, is_object, parse, without_token
 from .entry import Effect, Entry
 from .machine import TABLE, LinkError, State, retry_after_cut
 
@@ -96,16 +95,16 @@ class Link:
         if self.state in (State.APART, State.CLOSED):
             self._step("late")
             return
-        size = len(packet.data) + sum(map(len, packet.buffers))
+        self._size = len(packet.data) + sum(map(len, packet.buffers))
         try:
             frame = parse(packet)
-        except ValueError as error:
+            if self.on_frame is not None:
+                self.on_frame("in", without_token(frame))
+            self._take_in(frame, packet.buffers)
+        except Garbage as error:
             self._end = ("resume", None, "bad_frame", str(error))
-            self._step("garbage")
-            return
-        if self.on_frame is not None:
-            self.on_frame("in", _without_token(frame))
-        self._take_in(frame, size)
+            ended = self.state in (State.APART, State.CLOSED)
+            self._step("late" if ended else "garbage")
 
     def cut(self, code: int, now: float) -> None:
         """The transport is gone."""
@@ -116,7 +115,7 @@ class Link:
 
     def submit(
         self,
-        type: str,  # noqa: A002 - the word of the wire
+        kind: str,
         data: bytes | None,
         *,
         context: bytes | None = None,
@@ -124,15 +123,15 @@ class Link:
         tag: Any = None,
         name: str | None = None,
     ) -> Entry:
-        """Say ``type`` with ``data`` (JSON text). Its answer comes as an effect with the entry."""
+        """Say ``kind`` with ``data`` (JSON text). Its answer comes as an effect with the entry."""
         body = b"" if data is None else b',"data":' + data
         if context is not None:
             body += b',"context":' + context
-        self._entry = entry = Entry(type, body, buffers, tag, name)
-        if type == "gr:unsubscribe" and name is not None:
+        self._entry = entry = Entry(kind, body, buffers, tag, name)
+        if kind == "gr:unsubscribe" and name is not None:
             self._subscribed.pop(name, None)
         self._step("submit")
-        if type == "gr:subscribe" and name is not None and not entry.done:
+        if kind == "gr:subscribe" and name is not None and not entry.done:
             self._subscribed[name] = None
         return entry
 
@@ -199,7 +198,7 @@ class Link:
         out, self._out = self._out, []
         if self.on_frame is not None:
             for packet in out:
-                self.on_frame("out", _without_token(parse(packet)))
+                self.on_frame("out", without_token(parse(packet)))
         return out
 
     def effects(self) -> list[Effect]:
@@ -235,23 +234,22 @@ class Link:
             getattr(self, f"_{action}")()
         self.state = following
 
-    def _take_in(self, frame: dict[str, Any], size: int) -> None:
+    def _take_in(self, frame: dict[str, Any], buffers: tuple[bytes, ...]) -> None:
         if frame["type"] == "gr:batch" and self.state is State.LIVE:
             inside: Any = frame.get("data")
             for inner in inside if is_list(inside) else ():
-                if is_object(inner) and inner.get("type", "gr:batch") != "gr:batch":
-                    self._take_in(inner, size)
-                    size = 0  # the whole batch is counted once
+                if is_frame(inner) and inner["type"] != "gr:batch":
+                    self._take_in(inner, buffers)
             return
-        self._frame, self._size = frame, size
-        self._step(self._name_of(frame))
+        self._frame = decoded(frame, buffers)
+        self._step(self._name_of(self._frame))
         if frame["type"] in ("gr:ping", "gr:pong") and self.state is State.LIVE:
             told = _data(frame).get("seq")
             if isinstance(told, int) and told > self.seq:
                 self._step(self._name_of_lag())
         elif self._joined is not None:
             text, self._joined = self._joined, None
-            self.receive(Packet(text.encode()), self._now)
+            self.receive(Packet(text.encode(), buffers), self._now)
 
     def _name_of(self, frame: dict[str, Any]) -> str:
         type_, data = frame["type"], _data(frame)
@@ -375,7 +373,7 @@ class Link:
     def _subscribe_again(self) -> None:
         asked = {entry.name for entry in self._waiting if entry.type == "gr:subscribe"}
         for name in reversed([name for name in self._subscribed if name not in asked]):
-            body = b',"data":' + orjson.dumps({"name": name})
+            body = b',"data":' + dumps({"name": name})
             entry = Entry("gr:subscribe", body, (), None, name)
             self._waiting.appendleft(entry)
             self._waiting_bytes += entry.size
@@ -468,6 +466,7 @@ class Link:
         self.seq += 1
         self._asked_from = (-1, 0)
         self._unacked_bytes += self._size
+        self._size = 0  # what came as a batch is counted once
         if self._ack_at is None:
             self._ack_at = self._now + ACK_AFTER
         if self._unacked_bytes >= ACK_BYTES or self.seq - self._acked >= ACK_FRAMES:
@@ -519,7 +518,7 @@ class Link:
 
     def _say(self, type_: str, data: Any = None) -> None:
         frame = {"type": type_} if data is None else {"type": type_, "data": data}
-        self._out.append(Packet(orjson.dumps(frame)))
+        self._out.append(Packet(dumps(frame)))
 
     def _said_ack(self) -> None:
         self._acked, self._unacked_bytes, self._ack_at = self.seq, 0, None
@@ -559,13 +558,3 @@ class Link:
 def _data(frame: Mapping[str, Any]) -> Mapping[str, Any]:
     data = frame.get("data")
     return data if is_object(data) else {}
-
-
-def _without_token(frame: dict[str, Any]) -> dict[str, Any]:
-    """A copy for eyes: tokens are capabilities, and never shown."""
-    data = _data(frame)
-    if frame["type"] in ("gr:hello", "gr:welcome", "gr:result") and isinstance(
-        data.get("token"), str
-    ):
-        return {**frame, "data": {**data, "token": "…"}}
-    return frame

@@ -42,10 +42,11 @@ export function parsePath(path) {
   return keys;
 }
 
-/** The keys of a JSON Pointer; `""` is the whole document. @param {string} pointer */
+/** The keys of a JSON Pointer. No patch is about the whole document. @param {string} pointer */
 export function parsePointer(pointer) {
-  if (pointer === "") return [];
-  if (!pointer.startsWith("/")) throw new Diverged(`${pointer} is no JSON Pointer`);
+  if (!pointer.startsWith("/") || /~(?![01])/.test(pointer)) {
+    throw new Diverged(`"${pointer}" is no JSON Pointer to a key`);
+  }
   return pointer
     .slice(1)
     .split("/")
@@ -68,16 +69,43 @@ export function get(root, path) {
 }
 
 /**
- * The tree after a patch (the data of `gr:state`); `root` itself stays as it was.
+ * The tree after a patch (the data of `gr:state`); `root` itself stays as it was. Throws `Diverged`
+ * for a patch that does not fit, or is none.
  *
  * @param {any} root @param {Patch} patch @returns {any}
  */
 export function apply(root, patch) {
+  return applied(root, patch).root;
+}
+
+/** @param {any} root @param {Patch} patch */
+function applied(root, patch) {
+  if (Object.keys(patch).some((kind) => !["=", "-", "+"].includes(kind))) {
+    throw new Diverged("a patch has the kinds =, - and +");
+  }
+  /** @type {(pair: [string, any]) => [string[], any]} */
+  const parsed = ([pointer, value]) => [parsePointer(pointer), value];
+  const sets = Object.entries(patch["="] ?? {}).map(parsed);
+  const gone = (patch["-"] ?? []).map(parsePointer);
+  const tails = Object.entries(patch["+"] ?? {}).map(parsed);
+  const touched = [...sets.map(([path]) => path), ...gone, ...tails.map(([path]) => path)];
+  checkApart(touched);
   const tree = new Copy(root);
-  for (const [pointer, value] of Object.entries(patch["="] ?? {})) tree.set(parsePointer(pointer), value);
-  for (const pointer of patch["-"] ?? []) tree.delete(parsePointer(pointer));
-  for (const [pointer, tail] of Object.entries(patch["+"] ?? {})) tree.append(parsePointer(pointer), tail);
-  return tree.root;
+  for (const [path, value] of sets) tree.set(path, value);
+  for (const path of gone) tree.delete(path);
+  for (const [path, tail] of tails) tree.append(path, tail);
+  return { root: tree.root, touched };
+}
+
+/** No path of a patch is a prefix of another: its parts may be applied in any order. @param {string[][]} paths */
+function checkApart(paths) {
+  if (paths.length < 2) return;
+  const all = new Set(paths.map((path) => JSON.stringify(path)));
+  let clash = all.size < paths.length;
+  for (const path of paths) {
+    for (let length = 1; length < path.length; length++) clash ||= all.has(JSON.stringify(path.slice(0, length)));
+  }
+  if (clash) throw new Diverged("the patch has two operations about one path");
 }
 
 /** One patch under way: each container is copied once, at the first step into it. */
@@ -92,13 +120,14 @@ class Copy {
 
   /** @param {string[]} path @param {any} value */
   set(path, value) {
-    if (!path.length) this.root = value;
-    else put(this.#parent(path), last(path), value);
+    put(this.#parent(path), last(path), value);
   }
 
   /** @param {string[]} path */
   delete(path) {
-    delete this.#parent(path)[last(path)]; // a key that is not there is gone already
+    const parent = this.#parent(path);
+    if (!Object.hasOwn(parent, last(path))) throw new Diverged(`the patch deletes ${path.join(".")}, which is not there`);
+    delete parent[last(path)];
   }
 
   /** @param {string[]} path @param {any} tail */
@@ -116,7 +145,6 @@ class Copy {
 
   /** @param {string[]} path */
   #parent(path) {
-    if (!path.length) throw new Diverged("the whole state can be set, but not deleted or appended to");
     let node = (this.root = this.#own(this.root, path));
     for (const key of path.slice(0, -1)) {
       const child = this.#own(get(node, [key]), path);
@@ -200,15 +228,13 @@ export class Mirror {
 
   /** Apply the data of one `gr:state`; throws `Diverged` and changes nothing. @param {Patch} patch */
   patch(patch) {
-    let root, touched;
+    let result;
     try {
-      root = apply(this.root, patch);
-      const pointers = [patch["="] ?? {}, patch["+"] ?? {}].flatMap((kind) => Object.keys(kind));
-      touched = [...pointers, ...(patch["-"] ?? [])].map(parsePointer);
+      result = applied(this.root, patch);
     } catch (error) {
       throw error instanceof Diverged ? error : new Diverged(`this is no patch: ${error}`);
     }
-    this.#become(root, touched);
+    this.#become(result.root, result.touched);
   }
 
   /** @param {Record<string, any>} root @param {string[][] | null} touched */

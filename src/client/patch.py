@@ -13,7 +13,9 @@ Nobody but the server writes: treat what you read here as read-only.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from ..core.types import Bytes
@@ -24,6 +26,7 @@ __all__ = ["Diverged", "Mirror", "Path", "apply", "get", "parse_path", "parse_po
 Path = tuple[str, ...]
 Watcher = Callable[[Any, Any], object]
 
+_BAD_ESCAPE = re.compile("~(?![01])")
 _log = logging.getLogger("greenroom.client")
 
 
@@ -55,11 +58,9 @@ def parse_path(path: str | Sequence[str | int]) -> Path:
 
 
 def parse_pointer(pointer: str) -> Path:
-    """The keys of a JSON Pointer; ``""`` is the whole document."""
-    if not pointer:
-        return ()
-    if pointer[0] != "/":
-        raise Diverged(f"{pointer!r} is no JSON Pointer")
+    """The keys of a JSON Pointer. No patch is about the whole document."""
+    if not pointer.startswith("/") or _BAD_ESCAPE.search(pointer):
+        raise Diverged(f"{pointer!r} is no JSON Pointer to a key")
     return tuple(k.replace("~1", "/").replace("~0", "~") for k in pointer[1:].split("/"))
 
 
@@ -77,15 +78,31 @@ def get(root: Any, path: Path) -> Any:
 
 
 def apply(root: Any, patch: dict[str, Any]) -> Any:
-    """The tree after ``patch`` (the data of ``gr:state``); ``root`` itself stays as it was."""
+    """The tree after ``patch`` (the data of ``gr:state``); ``root`` itself stays as it was.
+
+    Raises :class:`Diverged` for a patch that does not fit, or is none.
+    """
+    return _apply(root, patch)[0]
+
+
+def _apply(root: Any, patch: dict[str, Any]) -> tuple[Any, list[Path]]:
+    if patch.keys() - {"=", "-", "+"}:
+        raise Diverged("a patch has the kinds =, - and +")
+    sets = [(parse_pointer(p), value) for p, value in patch.get("=", {}).items()]
+    gone = [parse_pointer(p) for p in patch.get("-", ())]
+    tails = [(parse_pointer(p), tail) for p, tail in patch.get("+", {}).items()]
+    touched = sorted([*(path for path, _ in sets), *gone, *(path for path, _ in tails)])
+    for path, following in pairwise(touched):
+        if following[: len(path)] == path:
+            raise Diverged(f"the patch has two operations about {path!r}")
     tree = _Copy(root)
-    for pointer, value in patch.get("=", {}).items():
-        tree.set(parse_pointer(pointer), value)
-    for pointer in patch.get("-", ()):
-        tree.delete(parse_pointer(pointer))
-    for pointer, tail in patch.get("+", {}).items():
-        tree.append(parse_pointer(pointer), tail)
-    return tree.root
+    for path, value in sets:
+        tree.set(path, value)
+    for path in gone:
+        tree.delete(path)
+    for path, tail in tails:
+        tree.append(path, tail)
+    return tree.root, touched
 
 
 class _Copy:
@@ -96,13 +113,13 @@ class _Copy:
         self._fresh: dict[int, Any] = {}  # by identity; holds them, so ids stay theirs
 
     def set(self, path: Path, value: Any) -> None:
-        if not path:
-            self.root = value
-        else:
-            self._parent(path)[path[-1]] = value
+        self._parent(path)[path[-1]] = value
 
     def delete(self, path: Path) -> None:
-        self._parent(path).pop(path[-1], None)  # a key that is not there is gone already
+        parent = self._parent(path)
+        if path[-1] not in parent:
+            raise Diverged(f"the patch deletes {path!r}, which is not there")
+        del parent[path[-1]]
 
     def append(self, path: Path, tail: Any) -> None:
         parent = self._parent(path)
@@ -115,8 +132,6 @@ class _Copy:
             raise Diverged(f"the patch appends to {path!r}, which is neither text nor list")
 
     def _parent(self, path: Path) -> dict[str, Any]:
-        if not path:
-            raise Diverged("the whole state can be set, but not deleted or appended to")
         node = self.root = self._own(self.root, path)
         for key in path[:-1]:
             child = self._own(node.get(key), path)
@@ -181,13 +196,12 @@ class Mirror:
     def patch(self, patch: dict[str, Any]) -> None:
         """Apply the data of one ``gr:state``; raises :class:`Diverged` and changes nothing."""
         try:
-            root = apply(self.root, patch)
-            touched = {parse_pointer(p) for kind in ("=", "-", "+") for p in patch.get(kind, ())}
+            root, touched = _apply(self.root, patch)
         except (AttributeError, TypeError) as error:
             raise Diverged(f"this is no patch: {error}") from error
         self._become(root, touched)
 
-    def _become(self, root: dict[str, Any], touched: set[Path] | None) -> None:
+    def _become(self, root: dict[str, Any], touched: list[Path] | None) -> None:
         before, self.root = self.root, root
         for path, watcher in list(self._watchers.values()):
             value, previous = get(root, path), get(before, path)
@@ -198,6 +212,6 @@ class Mirror:
                     _log.exception("a subscriber of %r failed", ".".join(path))
 
 
-def _meant(path: Path, touched: set[Path]) -> bool:
+def _meant(path: Path, touched: list[Path]) -> bool:
     """Whether an operation was at ``path`` itself or below it, be its value equal or not."""
     return any(operation[: len(path)] == path for operation in touched)

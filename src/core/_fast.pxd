@@ -9,8 +9,9 @@ from greenroom.core._turn cimport CallPlan, Message, Turn
 
 cdef enum:
     LANES = 4                # types.Lane
-    RIPE = 13                # passed over so often: goes first. With four lanes three may ripen
-                             # together, and the last of them must not wait longer than 16
+    # Passed over so often, a lane goes first. With four lanes three may ripen together, and the
+    # last of them must not wait longer than 16.
+    RIPE = 13
 
 cdef enum Queue:             # where a session waits for its next turn
     NOWHERE = 0
@@ -115,6 +116,8 @@ cdef class Core:
     cdef public bint refusing            # drain: only control messages are accepted
     cdef public long long accepted, refused, run, failed, cancelled, expired, dropped
     cdef public long long begun          # turns begun, for the growth of the pool
+    cdef public double ask_timeout       # Settings.ask_timeout
+    cdef bint is_loop(self) noexcept     # whether the calling thread is the loop's
     cdef double now(self)
     cdef int end_burst(self) except -1
     cdef void arm(self)

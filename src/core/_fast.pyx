@@ -37,10 +37,9 @@ from cpython.pythread cimport (
     PyThread_get_thread_ident,
     PyThread_release_lock,
 )
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 
-from greenroom.core._turn cimport CURRENT, NEW, OVER, QUEUED, RUNNING, CallPlan, Message, Turn, \
-    find_turn
+from greenroom.core._turn cimport CURRENT, NEW, OVER, QUEUED, RUNNING, CallPlan, Message, Turn
 
 from greenroom.core._state cimport Ledger
 
@@ -51,7 +50,6 @@ from functools import partial
 from types import coroutine
 
 from . import _turn
-from ._turn import current_turn, enter_turn, leave_turn
 from .errors import Busy, Closed
 
 cdef extern from *:
@@ -109,7 +107,9 @@ cdef extern from "Python.h":
     object PyObject_Vectorcall(object callable, PyObject **args, size_t nargsf, object kwnames)
 
 # A cimported class is no name of this module; these are handed on.
-globals().update(CallPlan=_turn.CallPlan, Message=_turn.Message, Turn=_turn.Turn)
+for name in ("CallPlan", "Message", "Turn", "current_turn", "enter_turn", "leave_turn"):
+    globals()[name] = getattr(_turn, name)
+del name
 
 cdef tuple CONTEXT = ("context",)     # the names for a vectorcall
 cdef double DRAIN_TIME = 0.005       # after so long a drain lets the loop look at its sockets
@@ -596,6 +596,9 @@ cdef class Core:
         self.loop_thread = 0
         self.shell = None
 
+    cdef bint is_loop(self) noexcept:
+        return self.loop_thread == PyThread_get_thread_ident()
+
     def on_loop(self):
         """Whether the calling thread is the loop's."""
         return self.loop_thread == PyThread_get_thread_ident()
@@ -972,6 +975,8 @@ cdef class Core:
                 self.post_to_loop(partial(self.resume, turn, coro))
                 return AWAY
             try:
+                if error is not None and has_async(ledger):
+                    ledger.take_async()  # of assignments that are undone: nobody is to hear of them
                 if error is None or (
                     self.keep_on_error and not isinstance(error, CancelledError)
                 ):

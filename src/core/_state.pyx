@@ -79,6 +79,7 @@ from .types import MAX_DEPTH
 cdef extern from "Python.h":
     PyThreadState* PyThreadState_Get() noexcept
     PyObject* PyDict_GetItemWithError(object mapping, object key) except? NULL
+    PyObject* PyDict_SetDefault(object mapping, object key, object value) except NULL
     bint PyUnicode_IS_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     Py_UCS4 PyUnicode_READ_CHAR(object text, Py_ssize_t index)
@@ -552,12 +553,14 @@ cdef class State:
             else:
                 journal.dirty.append(self)
         self.gate = me
+        self.last = NULL
         return 0
 
     def __setitem__(self, key, value):
         # The fast path: the node is admitted, nothing has to be told, the value is a scalar and
         # so is what it replaces (a nested state would have to be marked as removed).
         cdef PyObject* old
+        cdef Py_ssize_t records
         if (
             self.gate != NULL
             and self.gate == PyThreadState_Get()
@@ -565,15 +568,15 @@ cdef class State:
             and type(key) is str
             and scalar(value)
         ):
-            old = PyDict_GetItemWithError(self.d, key)
-            if old == NULL:
-                if not PyDict_Contains(self.log, key):
-                    PyDict_SetItem(self.log, key, MISSING)
-                PyDict_SetItem(self.d, key, value)
+            if self.last == <PyObject*> key:
+                PyDict_SetItem(self.d, key, value)  # again: recorded, and a scalar before
                 return
-            if scalar(<object> old):
-                if not PyDict_Contains(self.log, key):
-                    PyDict_SetItem(self.log, key, <object> old)
+            old = PyDict_GetItemWithError(self.d, key)
+            if old == NULL or scalar(<object> old):
+                records = PyDict_Size(self.log)
+                PyDict_SetDefault(self.log, key, MISSING if old == NULL else <object> old)
+                if PyDict_Size(self.log) != records:
+                    self.last = <PyObject*> key  # this very object, which log keeps alive
                 PyDict_SetItem(self.d, key, value)
                 return
         self.assign(key, value)
@@ -636,6 +639,7 @@ cdef class State:
         elif isinstance(old, State):
             self.journal.structural = True
             set_detached(<State> old, True)
+        self.last = <PyObject*> key if record == NULL and scalar(new) else NULL
         PyDict_SetItem(self.d, key, new)
         if self.journal.alert:
             self.told(key, old, had, new, True)
@@ -1071,7 +1075,7 @@ cdef int put_back(State node, str key, object record, list removed, list back, l
             trash.append(PyList_GetSlice(tail.items, tail.size, PyList_GET_SIZE(tail.items)))
             PyList_SetSlice(tail.items, tail.size, PyList_GET_SIZE(tail.items), [])
     if isinstance(value, State):
-        back.append((node, value))
+        back.append((node, key, value))
     if found != NULL and <object> found is not value and isinstance(<object> found, State):
         removed.append(<object> found)
     PyDict_SetItem(node.d, key, value)
@@ -1119,8 +1123,13 @@ cdef int revert(Journal journal) except -1:
         journal.sent = False
         for node in removed:
             set_detached(node, True)
-        for owner, value in back:
-            if not (<State> owner).detached and (<State> value).journal is journal:
+        for owner, key, value in back:
+            found = PyDict_GetItemWithError((<State> owner).d, key)
+            if (
+                found == <PyObject*> value  # it may have been removed again, by the older record
+                and not (<State> owner).detached
+                and (<State> value).journal is journal
+            ):
                 set_detached(<State> value, False)
     finally:
         if collecting:
@@ -1135,6 +1144,7 @@ cdef enum:
     DONE = 1
 
 
+@cython.final
 cdef class Writer:
     """How a subtree is written in one step: what to do with values that are not plain."""
     cdef Journal journal
@@ -1280,9 +1290,9 @@ cdef str try_leaf(Buf* buf, object value, list holes, int room):
             put_any(buf, value, default_encoder, holes, room)
         return None
     except TooDeep:
-        return f"{type(value).__qualname__} nested deeper than {LIMIT}"
+        return f"{type(value).__name__} nested deeper than {LIMIT}"
     except Exception as error:
-        return getattr(error, "kind", type(value).__qualname__)
+        return getattr(error, "kind", type(value).__name__)
 
 
 cdef bytes path_text(Where where, str key):
@@ -1586,8 +1596,11 @@ cdef int seal(Draft* draft, Shipment shipment, Journal journal, State root, bint
         if log is not None:
             node.log = None
         if prev is not None:
-            shipment.trash = kept_any(shipment.trash, prev)
             node.prev = None
+            if node.detached:
+                shipment.trash = kept_any(shipment.trash, prev)
+            else:
+                nodes[i] = prev  # the tree holds the node; the list holds what is dropped last
         if not turn:
             if log is not None:
                 shipment.trash = kept_any(shipment.trash, log)
@@ -1917,6 +1930,7 @@ cdef class Ledger:
         journal.older = None
         if journal.dirty is not None:
             for node in journal.dirty:
+                node.gate = NULL
                 if node.prev is not None:
                     merge_older(node, node.log)
                     trash.append(node.log)

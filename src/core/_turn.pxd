@@ -14,7 +14,7 @@ cdef enum Stage:             # the life of a message, forwards only
 
 cdef class Message:
     # what is to be done; written by whoever makes the message, read by all
-    cdef public str event            # "namespace:name", a handler's plain name, or what a hook is for
+    cdef public str event            # "namespace:name", a plain name, or what a hook is for
     cdef public object payload
     cdef public dict context         # the client's keys, or None
     cdef public tuple handlers       # Handler objects (a .plan each); () for a held turn

@@ -114,9 +114,7 @@ class Actions:
         """Go to the page's hash route ``page``."""
         self._act("gr:page", {"page": page, "params": dict(params or {})})
 
-    def set_content(
-        self, target: str, *, text: str | None = None, html: str | None = None
-    ) -> None:
+    def set_content(self, target: str, *, text: str | None = None, html: str | None = None) -> None:
         """Replace the content of an element (id or selector); ``html`` is sanitised there."""
         if (text is None) == (html is None):
             raise ValueError("set_content takes exactly one of text= and html=")

@@ -26,14 +26,14 @@ from types import MappingProxyType, ModuleType, TracebackType
 from typing import Any, Self
 
 from ._fast import current_turn
+from .budget import Budget
 from .bus import Bus
 from .connection import Connection
 from .current import registering
 from .deadlines import Deadlines
 from .errors import Busy, Closed, NoSession
-from .hello import Profile
 from .handlers import Handler, HandlerTable
-from .link import Budget
+from .hello import Profile
 from .log import AppLog
 from .middlewares import Middleware
 from .reception import Reception
@@ -123,6 +123,7 @@ class App:
         self.phase = "new"
         self.loop: asyncio.AbstractEventLoop | None = None
         self._given_clock = clock
+        self.clock: Clock
         self._sessions: dict[str, Session] = {}
         self.sessions: Mapping[str, Session] = MappingProxyType(self._sessions)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -276,7 +277,7 @@ class App:
                 raise RuntimeError("the app already runs on another loop: make one app for each")
             return
         self.loop = loop
-        self.clock: Clock = self._given_clock or LoopClock(loop)
+        self.clock = self._given_clock or LoopClock(loop)
         self.deadlines = Deadlines(self.clock)
         self.budget = Budget(self.settings.total_log_bytes, self._overflowed)
         self.scheduler.start(loop, self.clock)
@@ -325,7 +326,7 @@ class App:
         """Run the app on a loop in a thread of its own, for hosts without one."""
         ready: threading.Event = threading.Event()
         failure: list[BaseException] = []
-        over: list[Callable[[], None]] = []
+        over: list[Callable[[], object]] = []
 
         async def main() -> None:
             done = asyncio.Event()
@@ -339,7 +340,7 @@ class App:
         def run() -> None:
             try:
                 asyncio.run(main())
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
                 failure.append(error)
             finally:
                 ready.set()
@@ -452,7 +453,8 @@ class App:
             return session
         turn = current_turn()
         if turn is not None and turn.app is self and turn.session is not None:
-            return turn.session
+            running: Session = turn.session
+            return running
         if len(self._sessions) == 1:
             return next(iter(self._sessions.values()))
         raise NoSession(
@@ -476,8 +478,9 @@ class App:
         """A transport has connected: the connection to feed its packets to. On the loop only.
 
         ``peer`` is the client's address where it is known, ``binding`` what its tokens are bound
-        to (the value of the binding cookie), ``profile`` what a link must know of it. Raises :class:`Busy` at ``max_connections`` and
-        :class:`Closed` when the app does not run; refuse the transport then.
+        to (the value of the binding cookie), ``profile`` what a link must know of its transport.
+        Raises :class:`Busy` at ``max_connections`` and :class:`Closed` when the app does not run;
+        refuse the transport then.
         """
         if self.phase != "running":
             raise Closed("the app does not run")
@@ -515,7 +518,7 @@ class App:
         """A stalled link was closed for the sake of the others: nobody was looking at it."""
         for connection in self.reception.connections:
             if connection.link is link:
-                self.reception.touch(connection)
+                self.reception.outlet.mark(connection)
                 return
 
     # -- running things -----------------------------------------------------------------------
@@ -558,7 +561,6 @@ class App:
             "messages": self.scheduler.stats(),
             "events": dict(self.events.counters),
         }
-
 
     def _report(self, what: str, error: BaseException | None) -> None:
         if error is None:

@@ -40,6 +40,7 @@ ROOM: Final = 1.0  # seconds trigger waits for room in a reaction's queue
 SLICE: Final = 1_000  # sessions posted to before the loop gets a breath
 CLIENT_DATA: Final = 16 * 1024  # bytes a client may send with a trigger
 
+
 class Bus:
     """``app.events``: signals, reactions, streams and queries of one app."""
 
@@ -198,16 +199,13 @@ class Bus:
             taken = self._offer(stream, data)
             delivered += taken
             refused += not taken
-        taken, left = self._to_links(channel, data)
-        delivered, refused = delivered + taken, refused + left
-        for reaction in channel.per_session:
-            count = 0
-            for session in self._sessions_of(channel, reaction):
-                if self._post(session, name, data, reaction.handlers):
+        delivered += self._to_links(channel, data)
+        for audience in channel.per_session:
+            for count, session in enumerate(self._sessions_of(channel, audience), 1):
+                if self._post(session, name, data, audience.handlers):
                     delivered += 1
                 else:
                     refused += 1
-                count += 1
                 if count % SLICE == 0:
                     await asyncio.sleep(0)
         self._count(delivered, refused)
@@ -231,8 +229,7 @@ class Bus:
             taken = self._offer(stream, data)
             delivered += taken
             refused += not taken
-        taken, left = self._to_links(channel, data)
-        delivered, refused = delivered + taken, refused + left
+        delivered += self._to_links(channel, data)
         self._count(delivered, refused)
         posts = [
             (session, reaction.handlers)
@@ -268,9 +265,9 @@ class Bus:
             return tuple(dict.fromkeys(links.session for links in channel.links.values()))
         return tuple(self._app.sessions.values())
 
-    def _to_links(self, channel: Channel, data: Any) -> tuple[int, int]:
+    def _to_links(self, channel: Channel, data: Any) -> int:
         if not channel.links:
-            return 0, 0
+            return 0
         encoded = encode_value(data)
         if len(encoded) > self._app.settings.max_frame_out:
             raise TooLarge(
@@ -280,7 +277,7 @@ class Bus:
         for link, links in tuple(channel.links.items()):
             link.push_signal(channel.name, encoded)
             links.flush_soon(link)
-        return len(channel.links), 0
+        return len(channel.links)
 
     def _offer(self, stream: Stream, data: Any) -> bool:
         if stream.closed:
@@ -510,7 +507,7 @@ class Bus:
 
 
 def _check_name(name: str, what: str) -> None:
-    if not isinstance(name, str) or not EVENT_NAME.match(name):
+    if not EVENT_NAME.match(name):
         raise ValueError(f"{name!r} is no {what} name; names look like 'namespace:name'")
     if name.startswith("gr:"):
         raise ValueError(f"{name!r}: names beginning with 'gr:' belong to the protocol")

@@ -1,9 +1,9 @@
 """What clients ask for: one function per kind of request, found in one table.
 
-Owner: the app's loop. A link has checked the frame already (numbered, in turn, well formed); here it
-is carried out or refused. Every accepted id gets exactly one answer: events get it when their turn
-ends, queries and triggers when their work beside the turns is done, the others at once. Cut in the
-middle: work beside the turns is a task of the app, and a cancelled one still answers.
+Owner: the app's loop. A link has checked the frame already (numbered, in turn, well formed);
+here it is carried out or refused. Every accepted id gets exactly one answer: events get it when
+their turn ends, queries and triggers when their work beside the turns is done, the others at once.
+Cut in the middle: work beside the turns is a task of the app, and a cancelled one still answers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from ._fast import Message
 from .encode import encode_value
 from .errors import GreenroomError, NotFound
 from .link import Request, ServerLink
-from .types import Lane
 
 if TYPE_CHECKING:
     from .links import Links
@@ -29,31 +28,11 @@ def carry_out(links: Links, link: ServerLink, request: Request, size: int) -> No
     try:
         KINDS[request.kind](links, link, request, size)
     except GreenroomError as error:
-        link.error(request.id, error.code, str(error), getattr(error, "retry_after", None))
-        links.flush_soon(link)
+        links.refuse(link, request, error)
 
 
 def _event(links: Links, link: ServerLink, request: Request, size: int) -> None:
-    session = links.session
-    handlers = session.resolve(request.type, link.label)
-    if not handlers:
-        raise NotFound(f"no handler {request.type!r}")
-    first = handlers[0]
-    session.post(
-        Message(
-            request.type,
-            request.data,
-            handlers,
-            context=request.context,
-            lane=Lane.INTERACTIVE,
-            place=first.place,
-            size=size,
-            label=link.label,
-            link=link,
-            id=request.id,
-            concurrent=first.concurrent,
-        )
-    )
+    links.post_event(link, request, size)
 
 
 def _query(links: Links, link: ServerLink, request: Request, size: int) -> None:

@@ -28,7 +28,7 @@ __all__ = ["Job"]
 
 
 class Job:
-    """The handle of a job: ``cancel()``, ``done``, ``turn.result`` and ``turn.error`` at its end."""
+    """The handle of a job: ``cancel()``, ``done``; ``turn.result``, ``turn.error`` at its end."""
 
     __slots__ = ("__weakref__", "_scheduler", "message", "session", "turn")
 

@@ -16,9 +16,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ._route import Outlet
 from .connection import Connection
 from .errors import Busy, Closed
-from .hello import Hello, LinkError, Profile, make_close
+from .hello import Hello, LinkError, Profile, Retry, make_close
 from .plans import call_injected
 from .token import BadToken, Tokens
 from .types import Transport
@@ -33,7 +34,16 @@ __all__ = ["Reception"]
 class Reception:
     """The connections of an app, and the questions at its door."""
 
-    __slots__ = ("_app", "_dirty", "_minute", "_newcomers", "_tokens", "connections", "counters", "wall")
+    __slots__ = (
+        "_app",
+        "_minute",
+        "_newcomers",
+        "_tokens",
+        "connections",
+        "counters",
+        "outlet",
+        "wall",
+    )
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -42,7 +52,7 @@ class Reception:
         self.wall: Callable[[], float] = time.time  # tokens outlive the process and its clock
         self._newcomers: Counter[str] = Counter()  # new sessions by peer, in this minute
         self._minute = -1
-        self._dirty: list[Connection] = []
+        self.outlet = Outlet(app.scheduler)
         self.connections: set[Connection] = set()
         self.counters = {"connections_opened": 0, "connections_refused": 0, "hellos_refused": 0}
 
@@ -76,30 +86,16 @@ class Reception:
         """A connection has ended."""
         self.connections.discard(connection)
 
-    def touch(self, connection: Connection) -> None:
-        """A connection may have something to send: it is flushed at the end of this burst."""
-        if connection.mark():
-            self._dirty.append(connection)
-            if len(self._dirty) == 1:
-                self._app.scheduler.at_end_of_burst(self._flush)
-
-    def _flush(self) -> None:
-        dirty, self._dirty = self._dirty, []
-        for connection in dirty:
-            connection.flush()
-
     def drain(self, drain: float) -> None:
         """The server goes: tell every client when to come back, spread over ``drain`` seconds."""
         for connection in tuple(self.connections):
-            after = round(random.uniform(0, drain), 3)
+            after = round(random.uniform(0, drain), 3)  # noqa: S311 - it spreads, it hides nothing
             if connection.link is None:
                 connection.end(
                     make_close("draining", "the server is going", after=after, retry="fresh")
                 )
             else:
-                connection.link.close(
-                    "draining", "the server is going", after=after, retry="fresh"
-                )
+                connection.link.close("draining", "the server is going", after=after, retry="fresh")
                 connection.flush()
 
     # -- hellos -------------------------------------------------------------------------------
@@ -110,13 +106,12 @@ class Reception:
 
     async def welcome(self, connection: Connection, hello: Hello) -> None:
         """Answer a hello: find or open the session, attach the link. Raises LinkError."""
-        app = self._app
         session: Session | None = None
         if hello.token is not None:
             session = self._find(hello.token, connection)
         userinfo = await self._verify(connection, session)
         if connection.closed:
-            return
+            return  # its transport ended meanwhile
         if session is None:
             session = await self._open(connection, userinfo)
             if connection.closed:
@@ -151,7 +146,7 @@ class Reception:
             )
         except (Busy, Closed) as error:
             raise LinkError("busy", str(error), after=5.0) from None
-        except Exception as error:  # noqa: BLE001  a state factory may raise anything
+        except Exception as error:
             self._app.log.exception("a session could not be opened", error)
             raise LinkError(
                 "unauthorized", "the session could not be opened", retry="never"
@@ -172,14 +167,14 @@ class Reception:
                 )
                 if inspect.isawaitable(verdict):
                     verdict = await verdict
-            except Exception as error:  # noqa: BLE001  a verifier that fails says no
+            except Exception as error:
                 app.log.exception("a session verifier failed", error)
                 verdict = False
             if isinstance(verdict, Mapping):
                 userinfo.update(verdict)
             elif verdict is not True:
                 self.counters["hellos_refused"] += 1
-                retry = "never" if session is None else "fresh"
+                retry: Retry = "never" if session is None else "fresh"
                 raise LinkError("unauthorized", "the session verifier said no", retry=retry)
         return userinfo
 

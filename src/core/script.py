@@ -65,9 +65,7 @@ def on_close(fn: Callable[..., Any]) -> Callable[..., Any]:
     return current_app().on_close(fn)
 
 
-def on(
-    event: str, callback: Callable[..., Any] | None = None, *, label: str | None = None
-) -> Any:
+def on(event: str, callback: Callable[..., Any] | None = None, *, label: str | None = None) -> Any:
     """:meth:`App.on` of the current app."""
     return current_app().on(event, callback, label=label)
 

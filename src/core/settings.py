@@ -92,7 +92,10 @@ class Settings:
                 f"Settings.workers ({self.workers}) must be at least 1 and at most "
                 f"workers_max ({self.workers_max})"
             )
-        for name, allowed in (("expose", ("public", "decorated")), ("on_error", ("rollback", "keep"))):
+        for name, allowed in (
+            ("expose", ("public", "decorated")),
+            ("on_error", ("rollback", "keep")),
+        ):
             if getattr(self, name) not in allowed:
                 raise ValueError(
                     f"Settings.{name} must be one of {', '.join(allowed)}, "
@@ -120,7 +123,9 @@ class Settings:
         known = {spec.name for spec in fields(cls)} - {"authorize"}
         for name in table:
             if name not in known:
-                raise ValueError(f"{path}: unknown setting {name!r}; known: {', '.join(sorted(known))}")
+                raise ValueError(
+                    f"{path}: unknown setting {name!r}; known: {', '.join(sorted(known))}"
+                )
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
         return cls(**(values | overrides))
 

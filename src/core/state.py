@@ -13,21 +13,21 @@ shared(value)  one object for all sessions
 from __future__ import annotations
 
 import copy
-import datetime
+import datetime as dt
 import decimal
 import enum
-import inspect
 import pathlib
 import types
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from . import _state
 from . import encode as encode  # installs the encoders
 from ._patch import Patch
 from ._state import Handle, Ledger, Shared, State, StateView, Template, set_subscriber_adapter
+from .subscribers import Subscriber
 from .types import Bytes
 
 __all__ = [
@@ -63,11 +63,11 @@ FIXED: frozenset[type] = frozenset(
         bytes,
         Bytes,
         complex,
-        datetime.date,
-        datetime.datetime,
-        datetime.time,
-        datetime.timedelta,
-        datetime.timezone,
+        dt.date,
+        dt.datetime,
+        dt.time,
+        dt.timedelta,
+        dt.timezone,
         decimal.Decimal,
         float,
         int,
@@ -115,47 +115,4 @@ def _leaf_rule(value: Any, private: bool, path: str) -> bool:
 _state.set_leaf_rule(_leaf_rule)
 
 
-# ---------------------------------------------------------------- subscribers
-
-Subscriber = Callable[[dict[str, Any], dict[str, Any], Any], Any]
-NAMES = {"payload": 0, "data": 0, "context": 1, "state": 2}
-
-
-def inject_by_name(handler: Callable[..., Any]) -> Subscriber:
-    """Wrap a subscriber so that it gets ``payload``, ``context`` and ``state`` by parameter name."""
-    try:
-        parameters = inspect.signature(handler).parameters.values()
-    except (TypeError, ValueError):
-        parameters = ()  # type: ignore[assignment]
-    positional: list[int] = []
-    keywords: dict[str, int] = {}
-    for parameter in parameters:
-        slot = NAMES.get(parameter.name)
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        if slot is None:
-            if parameter.default is parameter.empty:
-                raise TypeError(
-                    f"a subscriber has no argument {parameter.name!r}: it may ask for "
-                    f"{', '.join(NAMES)}"
-                )
-        elif parameter.kind is parameter.POSITIONAL_ONLY:
-            positional.append(slot)
-        else:
-            keywords[parameter.name] = slot
-
-    def call(payload: dict[str, Any], context: dict[str, Any], state: Any) -> Any:
-        given = (payload, context, state)
-        return handler(
-            *[given[slot] for slot in positional],
-            **{name: given[slot] for name, slot in keywords.items()},
-        )
-
-    function = inspect.unwrap(handler) if inspect.isfunction(handler) else handler
-    call.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(  # type: ignore[attr-defined]
-        getattr(handler, "__call__", None)  # noqa: B004
-    )
-    return call
-
-
-set_subscriber_adapter(inject_by_name)
+set_subscriber_adapter(Subscriber)

@@ -123,6 +123,7 @@ class Runner:
         if self.turn.concurrent or self.scheduler.keep_on_error:
             return
         self.turn.ledger.undo()
+        self.turn.ledger.take_async()  # of assignments that are undone: nobody is to hear of them
         self.turn.outbox = None
 
 
@@ -239,9 +240,10 @@ def _twice(generator: Any) -> str:
 
 
 async def _run_handlers(runner: Runner, handlers: tuple[Any, ...]) -> Any:
-    """Run all callbacks in order; the first one's result, or the first exception."""
+    """Run all callbacks in order; the result of the first that answers, or the first exception."""
     turn = runner.turn
     answer: Any = None
+    answering = next((index for index, part in enumerate(handlers) if part.answers), -1)
     failure: Exception | None = None
     for index, handler in enumerate(handlers):
         try:
@@ -249,7 +251,7 @@ async def _run_handlers(runner: Runner, handlers: tuple[Any, ...]) -> Any:
         except Exception as error:  # noqa: BLE001 - the others still run, then it is raised
             failure = failure or error
         else:
-            if index == 0:
+            if index == answering:
                 answer = value
     if failure is not None:
         try:

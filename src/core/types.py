@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, Self
 
 __all__ = [
     "DEFAULT_LABEL",
@@ -29,9 +29,7 @@ MAX_DEPTH: Final = 100  # nesting of values, on receipt, on assignment and in pa
 DEFAULT_LABEL: Final = "main"
 
 LABEL_NAME: Final = re.compile(r"[A-Za-z][\w-]{0,63}\Z", re.ASCII)
-EVENT_NAME: Final = re.compile(
-    r"[A-Za-z][A-Za-z0-9_]*:[A-Za-z][\w-]*(:[\w-]+)?\Z", re.ASCII
-)
+EVENT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*:[A-Za-z][\w-]*(:[\w-]+)?\Z", re.ASCII)
 HANDLER_NAME: Final = re.compile(r"[^\W_]\w*(\.[^\W_]\w*)*\Z")
 
 
@@ -77,7 +75,7 @@ class Bytes(bytes):
     mime: str
     name: str
 
-    def __new__(cls, raw: bytes = b"", mime: str = "", name: str = "") -> Bytes:
+    def __new__(cls, raw: bytes = b"", mime: str = "", name: str = "") -> Self:
         self = super().__new__(cls, raw)
         self.mime = mime
         self.name = name

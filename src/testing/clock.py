@@ -42,7 +42,7 @@ class ManualClock:
     10.0
     """
 
-    def __init__(self, start: float = 0.0) -> None:
+    def __init__(self, start: float = 1_000.0) -> None:
         self._now = start
         self._heap: list[tuple[float, int, ManualTimer]] = []
         self._count = itertools.count()

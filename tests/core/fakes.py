@@ -89,6 +89,7 @@ class FakePart:
         self.plan = CallPlan(fn, slots)
         self.place = place
         self.kind = kind
+        self.answers = True
 
 
 def message(
@@ -114,7 +115,7 @@ class FakeClock:
     def time(self) -> float:
         return self.at
 
-    def call_at(self, when: float, callback: Callable[..., object], *args: object) -> FakeAlarm:
+    def call_at(self, when: float, callback: Any, *args: object) -> FakeAlarm:
         alarm = FakeAlarm(callback, args)
         self.count += 1
         heapq.heappush(self.heap, (when, self.count, alarm))

@@ -117,7 +117,12 @@ def test_the_loop_is_woken_once_per_burst() -> None:
             session = FakeSession(scheduler)
             calls: list[Any] = []
             original = loop.call_soon
-            loop.call_soon = lambda *a, **k: (calls.append(a), original(*a, **k))[1]  # type: ignore[method-assign]
+
+            def call_soon(*args: Any, **named: Any) -> Any:
+                calls.append(args)
+                return original(*args, **named)
+
+            loop.call_soon = call_soon  # type: ignore[method-assign, assignment]
             scheduler.attach(loop, scheduler.base)  # type: ignore[arg-type]
             for number in range(50):
                 session.post(message(note, number))
@@ -172,7 +177,8 @@ def test_g4_one_turn_at_a_time(arun: Any) -> None:
             threads = [threading.Thread(target=flood) for _ in range(16)]
             for thread in threads:
                 thread.start()
-            await asyncio.to_thread(lambda: [thread.join() for thread in threads])
+            for thread in threads:
+                await asyncio.to_thread(thread.join)
             await settled(scheduler)
             assert worst == [1]
             assert session.ledger.root == {"n": 800}

@@ -163,26 +163,6 @@ def test_large_frames_are_sent_but_not_kept() -> None:
     assert stream.resume(2)
 
 
-def test_a_loss_is_told_until_somebody_heard_of_it() -> None:
-    stream = made()
-    stream.accept(1)
-    stream.take(0.0, ROOM)
-    stream.hold()
-    stream.result(1, b"1")
-    stream.empty()  # the answer is gone
-    assert not stream.resume(1)
-    stream.go_live(b"{}")
-    stream.take(0.0, ROOM)  # a welcome and a snapshot that the client never gets
-    stream.hold()
-    assert not stream.resume(1)
-    stream.hold()
-    assert not stream.resume(1)
-    stream.go_live(b"{}")
-    assert [frame.get("seq") for frame in frames(stream.take(0.0, ROOM))] == [None, 3]
-    stream.hold()
-    assert stream.resume(3)
-
-
 def test_large_events_are_kept() -> None:
     stream = made(frame_bytes=0)
     stream.push_event("a:b", b'"' + b"x" * 300_000 + b'"')

@@ -12,7 +12,8 @@ import pytest
 from tests.core.fakes import FakePart, FakeSession, message, scheduling, settled
 
 from greenroom.core._fast import CallPlan, Message, Turn, current_turn
-from greenroom.core.errors import BadHandler, BadPayload, Cycle, Timeout, WouldBlock
+from greenroom.core._state import Template
+from greenroom.core.errors import BadHandler, BadPayload, Cycle, StaleTurn, Timeout, WouldBlock
 from greenroom.core.turn import cancelled
 from greenroom.core.types import Place
 from greenroom.core.waits import waiting
@@ -181,6 +182,43 @@ def test_keyboard_interrupt_leaves_the_loop_but_ends_the_turn() -> None:
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(main())
     assert ended == [(None, ["open", "rollback"], 1)]
+
+
+# -- the real ledger ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ok", "bad", "place"),
+    [(add, fail, I), (add, fail, W), (add_async, fail_async, L), (add_async, fail_async, W)],
+    ids=["inline", "worker", "loop", "awaitable-from-worker"],
+)
+def test_turns_on_a_real_ledger(arun: Any, ok: Any, bad: Any, place: int) -> None:
+    async def main() -> None:
+        async with scheduling() as scheduler:
+            session = FakeSession(scheduler)
+            session.ledger = ledger = Template({"n": 0}).open()
+            told: list[Any] = []
+
+            async def hears(payload: Any, context: Any) -> None:
+                await asyncio.sleep(0)
+                told.append(payload["new_value"])
+
+            ledger.root.subscribe_mutation("n", hears)
+            assert await scheduler.ask(session, message(ok, 2, place), 5.0) == 2
+            assert told == [2]
+            with pytest.raises(LookupError):
+                await scheduler.ask(session, message(bad, 2, place), 5.0)
+            assert ledger.root["n"] == 2
+            with pytest.raises(StaleTurn):
+                ledger.root["n"] = 5
+            async with scheduler.hold(session) as state:
+                state["n"] = 7
+            assert told == [2, 7]
+            parts = (FakePart(ok, place), FakePart(add, W), FakePart(add, I))
+            assert await scheduler.ask(session, message(parts, 1, place), 5.0) == 8
+            assert ledger.root["n"] == 10
+
+    arun(main)
 
 
 # -- several callbacks, silence -------------------------------------------------------------------
@@ -463,9 +501,10 @@ def test_a_held_turn_on_the_loop(arun: Any) -> None:
                 await asyncio.sleep(0)
                 async with scheduler.hold(session) as inner:  # joins
                     assert inner is state
-                assert not turn.ended
+                ended = [turn.ended]
                 assert session.ledger.log == ["open"]
-            assert turn.ended
+            ended.append(turn.ended)
+            assert ended == [False, True]
             assert current_turn() is None
             assert await queued == 6
             with pytest.raises(LookupError):

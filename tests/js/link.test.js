@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 
 import { encode } from "../../src/client/codec.js";
-import { Entry, Link } from "../../src/client/link.js";
+import { Entry } from "../../src/client/entry.js";
+import { Link } from "../../src/client/link.js";
 import { LinkError, TABLE, retryAfterCut } from "../../src/client/machine.js";
 
 const VECTORS = JSON.parse(readFileSync(new URL("../vectors/link_client.json", import.meta.url), "utf8"));
@@ -149,9 +150,11 @@ test("the trace shows no token", () => {
   link.take();
   const data = { protocol: 1, token: "secret", link: "L", ack: 0, seq: 0 };
   link.receive({ text: JSON.stringify({ type: "gr:welcome", data }), buffers: [] }, 0);
+  const refreshed = { type: "gr:result", seq: 1, id: 1, data: { token: "secret", expires: 1 } };
+  link.receive({ text: JSON.stringify({ type: "gr:batch", data: [refreshed, null] }), buffers: [] }, 0);
   assert.deepEqual(
     seen.map(([direction, frame]) => [direction, frame.type]),
-    [["out", "gr:hello"], ["in", "gr:welcome"]],
+    [["out", "gr:hello"], ["in", "gr:welcome"], ["in", "gr:batch"]],
   );
   assert.ok(!JSON.stringify(seen).includes("secret"));
   assert.equal(link.token, "secret");

@@ -111,7 +111,7 @@ class StreamModel:
     position: int = 0
     base: int = 0
     broken: bool = True
-    emptied: bool = False
+    met: bool = False
     unanswered: set[int] = field(default_factory=set)
     unsent: list[Entry] = field(default_factory=list)
     sent: list[Entry] = field(default_factory=list)
@@ -287,7 +287,7 @@ class StreamModel:
 
     def empty(self) -> None:
         self.unsent, self.sent, self.again = [], [], []
-        self.base, self.broken, self.emptied, self.quiet = self.seq, True, True, None
+        self.base, self.broken, self.quiet = self.seq, True, None
         if self.mode in ("live", "held"):
             self.unsent.append(self._mark())
 
@@ -310,9 +310,8 @@ class StreamModel:
         kept += [e for e in self.unsent if e.solid]
         self.unsent = [self._mark(), *kept]
         self.sent, self.again = [], []
-        # What was lost without a number is told by a welcome, and told again until one arrived.
-        told_again = self.broken and self.emptied
-        self.base, self.broken = max(self.base, self.seq + told_again), False
+        self.base, self.broken = self.seq + self.met, False
+        self.met = True
         return False
 
     def pending(self) -> list[int]:

@@ -135,10 +135,9 @@ class Proxy:
 
     async def _stop(self) -> None:
         self._server.close()
-        self._cut()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._refuse(True)  # with its connection gone, each task ends by itself
+        self._flow()
+        await asyncio.gather(*self._tasks)
 
     async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -156,6 +155,8 @@ class Proxy:
             return
         pair = _Pair(writer, far_writer)
         self._pairs.add(pair)
+        if self._refusing:  # by now
+            pair.reset()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pump(reader, far_writer, pair, up=True))

@@ -1,0 +1,13 @@
+/**
+ * The browser client: a session's state, live, and the ways to talk to its server.
+ *
+ *     import { connect } from "./greenroom.js";
+ *     const gr = connect();
+ *     gr.subscribe("counter", (value) => ...);
+ *     await gr.call("add", 5);
+ *
+ * @module
+ */
+
+export { Greenroom, GreenroomError, connect } from "./client.js";
+export { Bytes } from "./codec.js";
