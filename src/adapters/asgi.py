@@ -361,9 +361,9 @@ class _Socket:
             data, buffers = packets[0]
             if not buffers and self._step(data.decode(), wake):
                 return
+        self._queue.extend(packets)
         for packet in packets:
-            self._queue.append(packet)
-            self.buffered += packet_size(packet)
+            self.buffered += packet_size(packet) if packet[1] else len(packet[0])
         if self.buffered > ROOM:
             self._full = True
         if wake is not None:

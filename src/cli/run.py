@@ -16,7 +16,7 @@ import socket
 import sys
 from collections.abc import Callable, Generator
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
 
@@ -256,8 +256,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         import uvloop
     except ImportError:
         return None
-    factory: Any = uvloop.new_event_loop
-    return factory
+    return uvloop.new_event_loop
 
 
 def raise_file_limit() -> None:

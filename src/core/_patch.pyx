@@ -27,6 +27,7 @@ from libc.string cimport memcpy
 import json
 from base64 import b64decode, b64encode
 from json.encoder import encode_basestring
+from operator import itemgetter
 
 from .errors import Unencodable
 from .types import MAX_DEPTH, Bytes
@@ -45,7 +46,6 @@ cdef extern from "Python.h":
     Py_UCS4 PyUnicode_READ_CHAR(object text, Py_ssize_t index)
     object PyUnicode_FromObject(object text)
 
-DEF_CAP = 1024
 cdef object dumps = None if orjson is None else orjson.dumps
 cdef object loads = json.loads if orjson is None else orjson.loads
 cdef object default_encoder = None
@@ -189,6 +189,26 @@ cdef extern from *:
         out[0] = (char)('0' + left);
         return out + count - start;
     }
+    /* Write a float of at most three decimals and 14 digits; 0 for others. Decimals of up to 15
+       digits that parse to one double are one decimal: so this is the shortest form there is. */
+    static inline Py_ssize_t gr_short_float(char *out, double value) {
+        char *start = out;
+        double scaled = value * 1000.0;
+        long long number, rest;
+        if (!(scaled < 1e14 && scaled > -1e14) || value == 0.0) return 0;
+        number = (long long)scaled;
+        if ((double)number != scaled || (double)number / 1000.0 != value) return 0;
+        if (number < 0) { *out++ = '-'; number = -number; }
+        out += gr_digits(out, number / 1000);
+        rest = number % 1000;
+        *out++ = '.';
+        *out++ = (char)('0' + rest / 100);
+        if (rest % 100) {
+            *out++ = (char)('0' + rest / 10 % 10);
+            if (rest % 10) *out++ = (char)('0' + rest % 10);
+        }
+        return out - start;
+    }
     /* Copy a key; 0 when a character of it must be escaped. */
     static inline int gr_copy_key(char *out, const char *p, Py_ssize_t n) {
         Py_ssize_t i;
@@ -211,6 +231,7 @@ cdef extern from *:
     int gr_clean_key(const char* p, Py_ssize_t n) noexcept
     int gr_copy_key(char* out, const char* p, Py_ssize_t n) noexcept
     Py_ssize_t gr_digits(char* out, long long number) noexcept
+    Py_ssize_t gr_short_float(char* out, double value) noexcept
 
 
 cdef bytes text_slow(str value):
@@ -270,8 +291,15 @@ cdef int put_int(Buf* buf, object value) except -1:
 
 
 cdef int put_float(Buf* buf, double value, object boxed) except -1:
-    if value != value or value - value != 0.0:
+    cdef Py_ssize_t size
+    if value - value != 0.0:  # infinite, or not a number
         return put_n(buf, b"null", 4)
+    if buf.cap - buf.len < 24:
+        buf_grow(buf, 24)
+    size = gr_short_float(buf.data + buf.len, value)
+    if size:
+        buf.len += size
+        return 0
     if dumps is not None:
         return put_bytes(buf, dumps(boxed))
     return put_bytes(buf, float.__repr__(boxed).encode())
@@ -847,8 +875,6 @@ cdef int draft_scalar(Draft* draft, bytes prefix, str key, object value, bint cr
         data = <const char*> PyUnicode_DATA(value)
         if not gr_clean(data, length):
             return 0
-    elif kind is float:
-        return 0
     if part.cap - part.len < head + size + length + 32:
         buf_grow(part, head + size + length + 32)
     start = out = part.data + part.len
@@ -873,6 +899,11 @@ cdef int draft_scalar(Draft* draft, bytes prefix, str key, object value, bint cr
         memcpy(out + 1, data, length)
         out[length + 1] = c'"'
         out += length + 2
+    elif kind is float:
+        length = gr_short_float(out, <double> value)
+        if not length:
+            return 0
+        out += length
     elif value is None:
         memcpy(out, b"null", 4)
         out += 4
@@ -934,15 +965,11 @@ cdef Patch draft_finish(Draft* draft, list holes, dict wholes, long long positio
                 patch.ops[i].value += bases[patch.ops[i].kind]
     if holes:
         placed = [(<Py_ssize_t> offset + bases[<int> kind], raw) for kind, offset, raw in holes]
-        placed.sort(key=first_of)
+        placed.sort(key=itemgetter(0))
         patch.holes = tuple(placed)
         for _, raw in placed:
             patch.nbytes += base64_size(len(raw))
     return patch
-
-
-def first_of(pair):
-    return pair[0]
 
 
 # ---------------------------------------------------------------- patches

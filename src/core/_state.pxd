@@ -84,6 +84,7 @@ cdef class State:
     cdef Journal journal  # None in a template
     cdef Where where
     cdef PyThreadState* gate  # the thread whose assignments need no further check
+    cdef PyObject* last  # a key of log whose value is a scalar; looked at when the gate is open
     cdef bint borrowed  # d is the template's: copy it before a change
     cdef bint detached  # removed from its tree
 

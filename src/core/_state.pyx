@@ -79,6 +79,7 @@ from .types import MAX_DEPTH
 cdef extern from "Python.h":
     PyThreadState* PyThreadState_Get() noexcept
     PyObject* PyDict_GetItemWithError(object mapping, object key) except? NULL
+    PyObject* PyDict_SetDefault(object mapping, object key, object value) except NULL
     bint PyUnicode_IS_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     Py_UCS4 PyUnicode_READ_CHAR(object text, Py_ssize_t index)
@@ -552,12 +553,14 @@ cdef class State:
             else:
                 journal.dirty.append(self)
         self.gate = me
+        self.last = NULL
         return 0
 
     def __setitem__(self, key, value):
         # The fast path: the node is admitted, nothing has to be told, the value is a scalar and
         # so is what it replaces (a nested state would have to be marked as removed).
         cdef PyObject* old
+        cdef Py_ssize_t records
         if (
             self.gate != NULL
             and self.gate == PyThreadState_Get()
@@ -565,15 +568,15 @@ cdef class State:
             and type(key) is str
             and scalar(value)
         ):
-            old = PyDict_GetItemWithError(self.d, key)
-            if old == NULL:
-                if not PyDict_Contains(self.log, key):
-                    PyDict_SetItem(self.log, key, MISSING)
-                PyDict_SetItem(self.d, key, value)
+            if self.last == <PyObject*> key:
+                PyDict_SetItem(self.d, key, value)  # again: recorded, and a scalar before
                 return
-            if scalar(<object> old):
-                if not PyDict_Contains(self.log, key):
-                    PyDict_SetItem(self.log, key, <object> old)
+            old = PyDict_GetItemWithError(self.d, key)
+            if old == NULL or scalar(<object> old):
+                records = PyDict_Size(self.log)
+                PyDict_SetDefault(self.log, key, MISSING if old == NULL else <object> old)
+                if PyDict_Size(self.log) != records:
+                    self.last = <PyObject*> key  # this very object, which log keeps alive
                 PyDict_SetItem(self.d, key, value)
                 return
         self.assign(key, value)
@@ -636,6 +639,7 @@ cdef class State:
         elif isinstance(old, State):
             self.journal.structural = True
             set_detached(<State> old, True)
+        self.last = <PyObject*> key if record == NULL and scalar(new) else NULL
         PyDict_SetItem(self.d, key, new)
         if self.journal.alert:
             self.told(key, old, had, new, True)
@@ -1140,6 +1144,7 @@ cdef enum:
     DONE = 1
 
 
+@cython.final
 cdef class Writer:
     """How a subtree is written in one step: what to do with values that are not plain."""
     cdef Journal journal
@@ -1591,8 +1596,11 @@ cdef int seal(Draft* draft, Shipment shipment, Journal journal, State root, bint
         if log is not None:
             node.log = None
         if prev is not None:
-            shipment.trash = kept_any(shipment.trash, prev)
             node.prev = None
+            if node.detached:
+                shipment.trash = kept_any(shipment.trash, prev)
+            else:
+                nodes[i] = prev  # the tree holds the node; the list holds what is dropped last
         if not turn:
             if log is not None:
                 shipment.trash = kept_any(shipment.trash, log)
@@ -1922,6 +1930,7 @@ cdef class Ledger:
         journal.older = None
         if journal.dirty is not None:
             for node in journal.dirty:
+                node.gate = NULL
                 if node.prev is not None:
                     merge_older(node, node.log)
                     trash.append(node.log)

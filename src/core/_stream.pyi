@@ -1,4 +1,3 @@
-# ruff: noqa: PYI021, A002
 """The outgoing stream of one link: what was not sent yet, and what was sent and not acknowledged.
 
 Touched on the app's loop only.

@@ -36,6 +36,7 @@ class Connection(ConnectionCore):
         "binding",
         "cookies",
         "headers",
+        "number",
         "opened",
         "peer",
         "profile",
@@ -53,6 +54,7 @@ class Connection(ConnectionCore):
         peer: str | None,
         binding: str | None,
         profile: Profile,
+        number: int,
     ) -> None:
         self.app = app
         super().__init__(transport, app.reception.outlet)
@@ -62,6 +64,7 @@ class Connection(ConnectionCore):
         self.peer = peer
         self.binding = binding
         self.profile = profile
+        self.number = number  # of the connections of this app, in the order they were made
         self.opened = app.clock.time()
         self.watched: float | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -95,6 +98,10 @@ class Connection(ConnectionCore):
         self._end()
         self.transport.close(close.ws_code, close.reason)
 
+    def gone(self) -> bool:
+        """Whether its transport has ended meanwhile."""
+        return self.closed
+
     def deadline(self) -> float | None:
         """A connection without a link must say hello in time."""
         if self.closed or self.link is not None or not self.app.settings.hello_timeout:
@@ -105,7 +112,7 @@ class Connection(ConnectionCore):
         """No hello came in time."""
         if self._opening is not None:
             self._opening.cancel()
-        self.end(make_close("bad_frame", "no hello arrived in time", retry="never"))
+        self.end(make_close("bad_frame", "no hello arrived in time"))
 
     # -- inside -------------------------------------------------------------------------------
 

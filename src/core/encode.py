@@ -1,16 +1,16 @@
 """What values look like on the wire: the registry of encoders, and decoding what clients send.
 
 The compiled writer knows None, bool, int, float, str, list, tuple, set, frozenset, dict and
-bytes-likes. Anything else is looked up here: first by its type, then by the classes it inherits from
-(nearest first; each by itself and by the name ``"module.Class"``, so that a row for a library costs no
-import of it), then by a ``to_dict()`` method. An encoder returns something simpler, which is
-encoded in turn.
+bytes-likes. Anything else is looked up here: by its type, then by the classes it inherits from
+(nearest first; each by itself and by the name ``"module.Class"``, so that a row for a library
+costs no import of it), then by a ``to_dict()`` method. An encoder returns something simpler,
+which is encoded in turn.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import pathlib
@@ -143,9 +143,9 @@ def _enum(value: enum.Enum) -> Any:
 encoders = Encoders(
     {
         enum.Enum: _enum,
-        datetime.datetime: _isoformat,
-        datetime.date: _isoformat,
-        datetime.time: _isoformat,
+        dt.datetime: _isoformat,
+        dt.date: _isoformat,
+        dt.time: _isoformat,
         decimal.Decimal: str,
         uuid.UUID: str,
         pathlib.PurePath: str,

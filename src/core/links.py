@@ -57,6 +57,9 @@ class Links(LinksCore):
         if link is None:
             link = self._open(hello, now)
         previous = self.connections.get(link)
+        if previous is not None and previous.number > connection.number:
+            # The client gave this connection up before its hello came through the network.
+            raise LinkError("replaced", "another connection resumed this link")
         if previous is not None and previous is not connection:
             previous.end(make_close("replaced", "another connection resumed this link"))
         token, expires = app.reception.make_token(session, connection.binding)
@@ -182,13 +185,14 @@ class Links(LinksCore):
         session, ledger = self.session, self.session.ledger
         if session.phase == "opening" or ledger.shipping:
             return None
-        foreign = not ledger.owned
+        foreign = ledger.in_turn and not ledger.owned
         patch = session.ship(foreign)
         ledger.shipped()
         if patch is not None:
             self.push_patch(patch)
             self.flush()
-        return ledger.snapshot(foreign)
+        snapshot: tuple[Encoded, int] = ledger.snapshot(foreign)
+        return snapshot
 
     def work(self, link: ServerLink) -> dict[int | None, asyncio.Task[None]]:
         """The questions of a link that are worked on beside the turns, by id."""

@@ -73,11 +73,12 @@ class Reception:
         if limit and len(self.connections) >= limit:
             self.counters["connections_refused"] += 1
             raise Busy(f"max_connections ({limit}) is reached", retry_after=5.0)
+        self.counters["connections_opened"] += 1
+        number = self.counters["connections_opened"]
         connection = Connection(
-            self._app, transport, headers, cookies, userinfo, peer, binding, profile
+            self._app, transport, headers, cookies, userinfo, peer, binding, profile, number
         )
         self.connections.add(connection)
-        self.counters["connections_opened"] += 1
         self._app.deadlines.watch(connection)
         return connection
 
@@ -90,7 +91,9 @@ class Reception:
         for connection in tuple(self.connections):
             after = round(random.uniform(0, drain), 3)  # noqa: S311 - it spreads, it hides nothing
             if connection.link is None:
-                connection.end(make_close("draining", "the server is going", after=after))
+                connection.end(
+                    make_close("draining", "the server is going", after=after, retry="fresh")
+                )
             else:
                 connection.link.close("draining", "the server is going", after=after, retry="fresh")
                 connection.flush()
@@ -107,11 +110,11 @@ class Reception:
         if hello.token is not None:
             session = self._find(hello.token, connection)
         userinfo = await self._verify(connection, session)
-        if connection.closed:
-            return  # its transport ended meanwhile
+        if connection.gone():
+            return
         if session is None:
             session = await self._open(connection, userinfo)
-            if connection.closed:
+            if connection.gone():
                 session.close("its client left before it was opened")
                 return
         elif session.ended:

@@ -13,7 +13,7 @@ shared(value)  one object for all sessions
 from __future__ import annotations
 
 import copy
-import datetime
+import datetime as dt
 import decimal
 import enum
 import pathlib
@@ -63,11 +63,11 @@ FIXED: frozenset[type] = frozenset(
         bytes,
         Bytes,
         complex,
-        datetime.date,
-        datetime.datetime,
-        datetime.time,
-        datetime.timedelta,
-        datetime.timezone,
+        dt.date,
+        dt.datetime,
+        dt.time,
+        dt.timedelta,
+        dt.timezone,
         decimal.Decimal,
         float,
         int,

@@ -12,11 +12,11 @@ import jsonpatch
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.reference import patch_model
 
 from greenroom.core.encode import decode, encode
 from greenroom.core.state import Patch, State
 from greenroom.core.types import Bytes
-from tests.reference import patch_model
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "patch.json").read_text("utf-8"))
 

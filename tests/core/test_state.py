@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import copy
-import datetime
+import datetime as dt
 import gc
 import json
 import pickle
@@ -313,7 +313,9 @@ def test_empty_dicts_and_empty_keys() -> None:
 
 
 def test_private_keys_never_appear() -> None:
-    ledger, state = opened({"_p": 1, "n": {"_q": 1}, "l": [{"_r": 1, "s": 2}], "_d": {"x": {"y": 1}}})
+    ledger, state = opened(
+        {"_p": 1, "n": {"_q": 1}, "l": [{"_r": 1, "s": 2}], "_d": {"x": {"y": 1}}}
+    )
     state["_p"] = 2
     state["_d"]["x"]["y"] = 2
     state["n"]["_q"] = 2
@@ -374,7 +376,7 @@ def test_an_encoder_that_raises_harms_its_key_only() -> None:
     ledger, state = opened({"a": 1})
     state["a"] = Bad()
     state["b"] = 1
-    state["c"] = datetime.date(2020, 1, 2)
+    state["c"] = dt.date(2020, 1, 2)
     assert patch_of(ledger) == {"=": {"/b": 1, "/c": "2020-01-02"}, "-": ["/a"]}
     assert ledger.take_unencodable() == [("a", "Bad")]
 
@@ -691,9 +693,9 @@ def test_beside_a_running_turn_only_plain_values_leave() -> None:
     ledger.snapshot()
     state["a"] = [1, ({"b": 2},), 2**70]
     state["s"] += "y"
-    state["d"] = datetime.date(2020, 1, 2)
-    state["n"] = {"x": 1, "when": datetime.date(2020, 1, 3)}
-    state.append("l", datetime.date(2020, 1, 4))
+    state["d"] = dt.date(2020, 1, 2)
+    state["n"] = {"x": 1, "when": dt.date(2020, 1, 3)}
+    state.append("l", dt.date(2020, 1, 4))
     state["_p"] = object()
 
     def loop() -> tuple[Any, Any]:
@@ -725,8 +727,8 @@ def test_beside_a_running_turn_only_plain_values_leave() -> None:
 
 def test_what_waits_can_be_rolled_back() -> None:
     ledger, state = opened({"d": 5, "l": [1], "s": "a"})
-    state["d"] = datetime.date(2020, 1, 2)
-    state.append("l", (datetime.date(2020, 1, 4),))
+    state["d"] = dt.date(2020, 1, 2)
+    state.append("l", (dt.date(2020, 1, 4),))
     state["s"] = "ab"
     assert ledger.ship(foreign=True) is not None
     state.append("l", 3)
@@ -736,7 +738,7 @@ def test_what_waits_can_be_rolled_back() -> None:
 
 
 def test_a_snapshot_beside_the_turn_leaves_out_what_is_not_plain_and_sends_it_later() -> None:
-    ledger, state = opened({"when": datetime.date(2020, 1, 2), "n": {"w": (1,), "s": {1, 2}}, "a": 1})
+    ledger, state = opened({"when": dt.date(2020, 1, 2), "n": {"w": (1,), "s": {1, 2}}, "a": 1})
     encoded, _ = in_thread(lambda: ledger.snapshot(foreign=True))
     assert json.loads(encoded) == {"a": 1, "n": {"w": [1]}}
     assert patch_of(ledger) == {"=": {"/when": "2020-01-02", "/n/s": [1, 2]}}
@@ -815,7 +817,13 @@ def test_what_cannot_be_copied_names_the_key_and_the_cures() -> None:
     with pytest.raises(TypeError, match=r"'db\.lock'.*gr\.shared.*underscore"):
         Template({"db": {"lock": lock}})
     template = Template(
-        {"db": {"lock": shared(lock)}, "_lock": lock, "_n": {"lock": lock}, "_l": [1], "_ll": [lock]}
+        {
+            "db": {"lock": shared(lock)},
+            "_lock": lock,
+            "_n": {"lock": lock},
+            "_l": [1],
+            "_ll": [lock],
+        }
     )
     one, two = template.open().root, template.open().root
     assert one["db"]["lock"] is lock
@@ -1276,7 +1284,7 @@ def test_readers_beside_a_writer() -> None:
         state["n"]["x"] = i
         state["n"]["l"] = [i]
         state.append("m", i)
-        state["k"] = {"d": datetime.date(2020, 1, 1), "i": i}
+        state["k"] = {"d": dt.date(2020, 1, 1), "i": i}
         if i % 3 == 0:
             ledger.rollback(True)
         else:

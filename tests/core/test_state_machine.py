@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import datetime
-import os
+import datetime as dt
 import json
+import os
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.reference import patch_model
+from tests.reference.state_model import NoForm, Path, StateModel, public
 
 from greenroom.core.encode import decode, render
 from greenroom.core.errors import Detached, StaleTurn
 from greenroom.core.state import Patch, State, Template
-
-from tests.reference import patch_model
-from tests.reference.state_model import NoForm, Path, StateModel, public
 
 KEYS = st.sampled_from(["a", "b", "c", "n", "m", "s", "l", "_p", "x/y", "t~", "", "$bytes"])
 SCALARS = st.one_of(
@@ -27,7 +26,7 @@ SCALARS = st.one_of(
     st.sampled_from(["", "a", "ab", "abé", '"q"', "\U0001f600", "3.5"]),
     st.sampled_from([1.5, -0.25]),
 )
-LATE = st.sampled_from([datetime.date(2020, 1, 2), NoForm(), [datetime.date(2021, 3, 4)], (1, 2)])
+LATE = st.sampled_from([dt.date(2020, 1, 2), NoForm(), [dt.date(2021, 3, 4)], (1, 2)])
 LISTS = st.lists(st.integers(0, 3), max_size=3)
 LEAVES = st.one_of(SCALARS, LISTS, LATE)
 TREES = st.recursive(
@@ -197,7 +196,11 @@ class Story(RuleBasedStateMachine):
         self.model.delete(path, key)
 
     @precondition(lambda self: self.model.in_turn)
-    @rule(pick=PICK, key=st.sampled_from(["l", "m", "new"]), items=st.lists(st.one_of(SCALARS, LATE), max_size=2))
+    @rule(
+        pick=PICK,
+        key=st.sampled_from(["l", "m", "new"]),
+        items=st.lists(st.one_of(SCALARS, LATE), max_size=2),
+    )
     def extend(self, pick: int, key: str, items: list[Any]) -> None:
         path, node = self.place(pick)
         if isinstance(self.model.node(path).get(key, []), list):

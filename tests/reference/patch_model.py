@@ -1,7 +1,7 @@
 """Patches on plain JSON documents, slow and plainly right.
 
-A patch is ``{"=": {path: value}, "-": [path], "+": {path: tail}}`` with absent kinds left out. Its parts
-may be applied in any order, so ``apply`` takes an order.
+A patch is ``{"=": {path: value}, "-": [path], "+": {path: tail}}`` with absent kinds left out.
+Its parts may be applied in any order, so ``apply`` takes an order.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def apply(
 ) -> Doc:
     """A new document. Raises Refused where the patch does not fit.
 
-    ``gone_is_fine``: a snapshot made beside a running turn lacks what had to wait; when that is deleted
-    before it came, the deletion means nothing to its client.
+    ``gone_is_fine``: a snapshot made beside a running turn lacks what had to wait; when that is
+    deleted before it came, the deletion means nothing to its client.
     """
     check(patch)
     ops = operations(patch)

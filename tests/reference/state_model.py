@@ -1,13 +1,13 @@
 """A session's state and its turns on plain dicts, slow and plainly right.
 
-Values are what handlers see; ``public`` says what clients must have. Only values that are replaced, not
-changed in place, are told here, so copies may be kept.
+Values are what handlers see; ``public`` says what clients must have. Only values that are
+replaced, not changed in place, are told here, so copies may be kept.
 """
 
 from __future__ import annotations
 
 import copy
-import datetime
+import datetime as dt
 from typing import Any
 
 Tree = dict[str, Any]
@@ -39,7 +39,7 @@ def public(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         items = [public(item) for item in value]
         return NOTHING if any(item is NOTHING for item in items) else items
-    if isinstance(value, datetime.date):
+    if isinstance(value, dt.date):
         return value.isoformat()
     return NOTHING if isinstance(value, NoForm) else value
 
