@@ -23,7 +23,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextvars import Context
 from pathlib import Path
 from types import MappingProxyType, ModuleType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from ._fast import current_turn
 from .budget import Budget
@@ -156,10 +156,11 @@ class App:
         be neither copied nor shared, naming its key and the cure.
         """
         if isinstance(state, type) and issubclass(state, State):
-            state, schema = {}, state
+            state, schema = cast("dict[str, Any]", {}), state
         if callable(state) and not isinstance(state, (State, Mapping)):
-            self.handlers.claim(state)
-            self._factory, self._template = state, None
+            self._factory = cast("Callable[..., Any]", state)
+            self._template = None
+            self.handlers.claim(self._factory)
             return
         self._factory, self._template = None, self._make_template(state, schema)
 
@@ -418,7 +419,7 @@ class App:
 
     def _make_template(self, state: Any, schema: type[State] | None = None) -> Template:
         if isinstance(state, type) and issubclass(state, State):
-            state = state({})
+            return Template(state({}))
         return Template(schema(state) if schema is not None else state)
 
     # -- events to clients --------------------------------------------------------------------
@@ -518,7 +519,7 @@ class App:
         """A stalled link was closed for the sake of the others: nobody was looking at it."""
         for connection in self.reception.connections:
             if connection.link is link:
-                self.reception.touch(connection)
+                self.reception.outlet.mark(connection)
                 return
 
     # -- running things -----------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 from greenroom.core._patch import Patch
 from greenroom.core.budget import Budget
 from greenroom.core.hello import Profile, read_hello
-from greenroom.core.link import ServerLink
+from greenroom.core.link import Request, ServerLink
 from greenroom.core.settings import Settings
 from greenroom.core.types import Packet
 
@@ -28,11 +28,20 @@ def text(value: Any) -> bytes:
 class Recorded(ServerLink):
     """A link that notes which cells of the table it passed."""
 
-    __slots__ = ("cells",)
+    __slots__ = ("cells", "short")
 
     def __init__(self, *args: Any) -> None:
         self.cells: list[str] = []
+        self.short = True  # ordinary events may take the short way
         super().__init__(*args)
+
+    def read_event(self, data: bytes, now: float) -> Request | None:
+        if not self.short:
+            return None
+        request = super().read_event(data, now)
+        if request is not None:
+            self.cells.append("next open")
+        return request
 
     def _fire(self, event: str, *args: Any) -> None:
         self.cells.append(f"{event} {self.state}")
@@ -42,7 +51,7 @@ class Recorded(ServerLink):
 class Replay:
     """One vector's link, its session's state and its clock."""
 
-    def __init__(self, vector: dict[str, Any]) -> None:
+    def __init__(self, vector: dict[str, Any], *, short: bool = True) -> None:
         self.vector = vector
         self.state: Any = {}
         self.position = 0
@@ -57,6 +66,7 @@ class Replay:
             self.snapshot,
             0.0,
         )
+        self.link.short = short
 
     def snapshot(self) -> tuple[bytes, int] | None:
         return None if self.waits else (text(self.state), self.position)
