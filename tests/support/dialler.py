@@ -44,7 +44,7 @@ class Dialler:
         self._task = asyncio.create_task(self._live())
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
+    async def __aexit__(self, *exc: Any) -> None:
         assert self._task is not None
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from tests.support.byteline import ByteLine
 from tests.support.stage import Stage, random_ops
