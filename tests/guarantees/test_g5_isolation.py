@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import selectors
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -163,43 +165,70 @@ def test_g5_a_blocked_handler_costs_no_heartbeat(arun: Any) -> None:
     arun(main)
 
 
-def block_the_loop(named: threading.Event) -> None:
-    named.wait(PATIENCE)  # this line is named
+class Block:
+    """Ways to block the loop until ``end`` is called."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        self._ours, self._theirs = socket.socketpair()
+
+    def end(self) -> None:
+        self._ended.set()
+        self._theirs.send(b"x")
+
+    def close(self) -> None:
+        self._ours.close()
+        self._theirs.close()
+
+    def wait(self) -> None:
+        self._ended.wait(PATIENCE)  # this line is named
+
+    def spin(self) -> None:
+        while not self._ended.is_set():  # this line is named
+            pass
+
+    def read(self) -> None:
+        """As ``subprocess.run`` does: what waits for a selector is not always the loop."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._ours, selectors.EVENT_READ)
+            selector.select(PATIENCE)  # this line is named
 
 
+@pytest.mark.parametrize("way", ["wait", "spin", "read"])
 @pytest.mark.parametrize("kind", ["async", "inline"])
-def test_g5_what_blocks_the_loop_is_named(kind: str, arun: Any) -> None:
+def test_g5_what_blocks_the_loop_is_named(kind: str, way: str, arun: Any) -> None:
     """While it blocks: the handler ends only once the watchdog has spoken."""
 
     async def main() -> None:
-        named = threading.Event()
+        block = Block()
         said: list[Any] = []
 
         async def blocks_async() -> None:
-            block_the_loop(named)
+            getattr(block, way)()
 
         @gr.handler(inline=True)
         def blocks_inline() -> None:
-            block_the_loop(named)
+            getattr(block, way)()
 
         handler: Callable[..., Any] = blocks_async if kind == "async" else blocks_inline
         app = gr.App(None, [handler], gr.Settings(watchdog=0.03))
 
         def speak(blockage: Any) -> None:
             said.append(blockage)
-            named.set()
+            block.end()
 
         async with app:
             app.scheduler.on_blocked = speak
             await app.open_session().ask(f"blocks_{kind}", timeout=PATIENCE)
             assert app.stats()["messages"]["blocked"] == 1
+        block.close()
         (blockage,) = said
-        lines, first = inspect.getsourcelines(block_the_loop)
+        lines, first = inspect.getsourcelines(getattr(Block, way))
         line = first + next(i for i, text in enumerate(lines) if "this line is named" in text)
         assert blockage.filename == __file__
-        assert blockage.line == line
-        assert blockage.function == "block_the_loop"
-        assert f"{__file__}:{line}" in str(blockage)
+        assert blockage.line in ((line, line + 1) if way == "spin" else (line,))
+        assert blockage.function == f"Block.{way}"
+        assert f"{__file__}:{blockage.line}" in str(blockage)
 
     arun(main, timeout=60)
 
