@@ -11,7 +11,9 @@ from ._patch import Patch
 from ._stream import Request, Stream
 from .types import Lane, Packet, Transport
 
-__all__ = ["ConnectionCore", "LinksCore", "Outlet", "SessionCore"]
+__all__ = ["TRANSPORT_ROOM", "ConnectionCore", "LinksCore", "Outlet", "SessionCore"]
+
+TRANSPORT_ROOM: int  # a transport with more buffered is handed nothing
 
 class SessionCore(Actor):
     """What a session does for every event. ``Session`` is the one subclass.
