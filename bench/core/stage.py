@@ -15,8 +15,17 @@ __all__ = ["Sink", "hello", "linked", "make_app", "settled"]
 
 def make_app(**options: Any) -> gr.App:
     """An app without limits that a scenario could run into, and without the watchdog's thread."""
+    names = {name: options.pop(name) for name in ("partial_after", "partial_every")
+             if name in options}  # fmt: skip
     settings = gr.Settings(
-        watchdog=0.0, mailbox_messages=0, inflight=0, rate=0.0, workers=8, ping=0.0, max_sessions=0
+        watchdog=0.0,
+        mailbox_messages=0,
+        inflight=0,
+        rate=0.0,
+        workers=8,
+        ping=0.0,
+        max_sessions=0,
+        **names,
     )
     return gr.App(settings=settings, **options)
 
@@ -46,11 +55,12 @@ class Sink:
         assert code == 1001, f"closed with {code} {reason}: {self.last}"  # the app stops
 
 
-async def linked(app: gr.App, **options: Any) -> tuple[gr.Session, Sink, Any]:
+async def linked(app: gr.App, sink: Sink | None = None) -> tuple[gr.Session, Sink, Any]:
     """A session with one client: the session, the client's transport and the connection."""
-    sink = Sink()
+    if sink is None:
+        sink = Sink()
     known = set(app.sessions)
-    connection = app.connect(sink, **options)
+    connection = app.connect(sink)
     connection.receive(Packet(hello()))
     while sink.packets < 1:
         await asyncio.sleep(0)

@@ -9,7 +9,6 @@ from typing import Any
 
 import greenroom as gr
 from greenroom.core._fast import Message
-from greenroom.core.types import Place
 
 from ..harness import Bench, Measure, clock
 from .stage import make_app, settled

@@ -39,7 +39,8 @@ async def run(bench: Bench) -> None:
                 await bench.compare(
                     f"event -> {name} handler -> patch + result, {count} clients",
                     base, measure, bar=BARS[event, count], of="us",
-                    against="a bare ASGI echo with dict and orjson", rounds=max(5, bench.rounds // 2),
+                    against="a bare ASGI echo with dict and orjson",
+                    rounds=max(5, bench.rounds // 2),
                 )  # fmt: skip
             for client in (*speakers, *guests):
                 client.transport.close()

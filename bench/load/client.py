@@ -118,6 +118,8 @@ class Client(asyncio.Protocol):
             if len(data) < start + size:
                 break
             opcode = data[at] & 0x0F
+            if opcode == 8:  # the server goes
+                return
             assert opcode == 1, data
             self.message(data[start : start + size])
             at = start + size

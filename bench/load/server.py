@@ -22,16 +22,16 @@ Message = MutableMapping[str, Any]
 
 
 @gr.handler(inline=True)
-def inline(state: Any, payload: int) -> None:
+def inline(state: Any, payload: Any) -> None:
     state["n"] = payload
 
 
 @gr.handler(name="eager")
-async def eager(state: Any, payload: int) -> None:
+async def eager(state: Any, payload: Any) -> None:
     state["n"] = payload
 
 
-def worker(state: Any, payload: int) -> None:
+def worker(state: Any, payload: Any) -> None:
     state["n"] = payload
 
 
@@ -77,7 +77,12 @@ async def echo(
 
 def main(kind: str) -> None:
     settings = gr.Settings(
-        rate=0.0, max_sessions_per_peer=0, mailbox_messages=0, workers=8, switch_interval=0.001
+        rate=1e6,
+        burst=1_000_000,
+        max_sessions_per_peer=0,
+        mailbox_messages=0,
+        workers=8,
+        switch_interval=0.001,
     )
     app = gr.App(
         state={"n": 0}, handlers=[inline, eager, worker, sleep, spin, compute], settings=settings

@@ -25,11 +25,12 @@ from greenroom.core._turn cimport Message, Turn, find_turn
 from ._patch import encode_value
 from .errors import NotFound, Unencodable
 
-__all__ = ["ConnectionCore", "LinksCore", "Outlet", "SessionCore"]
+__all__ = ["TRANSPORT_ROOM", "ConnectionCore", "LinksCore", "Outlet", "SessionCore"]
 
-cdef Py_ssize_t TRANSPORT_ROOM = 64 * 1024  # a transport with more buffered is handed nothing
+cdef Py_ssize_t ROOM = 64 * 1024  # a transport with more buffered is handed nothing
 cdef int INTERACTIVE = 1, NORMAL = 2        # types.Lane
 cdef bytes NULL_TEXT = b"null"
+TRANSPORT_ROOM = ROOM
 
 
 cdef class SessionCore(Actor):
@@ -280,7 +281,7 @@ cdef class ConnectionCore:
         if link is None or self.closed:
             return
         packets = link.take(
-            self.outlet.core.now(), TRANSPORT_ROOM - <Py_ssize_t>self.transport.buffered
+            self.outlet.core.now(), ROOM - <Py_ssize_t>self.transport.buffered
         )
         if packets:
             self.transport.send(packets)

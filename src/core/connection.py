@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ._route import ConnectionCore
 from .hello import Close, Hello, LinkError, Profile, make_close, parse_hello
@@ -95,6 +95,10 @@ class Connection(ConnectionCore):
             self.transport.send([close.packet])
         self._end()
         self.transport.close(close.ws_code, close.reason)
+
+    def gone(self) -> bool:
+        """Whether its transport has ended meanwhile."""
+        return self.closed
 
     def deadline(self) -> float | None:
         """A connection without a link must say hello in time."""

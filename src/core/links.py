@@ -185,13 +185,14 @@ class Links(LinksCore):
         session, ledger = self.session, self.session.ledger
         if session.phase == "opening" or ledger.shipping:
             return None
-        foreign = not ledger.owned
+        foreign = ledger.in_turn and not ledger.owned
         patch = session.ship(foreign)
         ledger.shipped()
         if patch is not None:
             self.push_patch(patch)
             self.flush()
-        return ledger.snapshot(foreign)
+        snapshot: tuple[Encoded, int] = ledger.snapshot(foreign)
+        return snapshot
 
     def work(self, link: ServerLink) -> dict[int | None, asyncio.Task[None]]:
         """The questions of a link that are worked on beside the turns, by id."""

@@ -14,7 +14,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ._route import Outlet
 from .connection import Connection
@@ -110,11 +110,11 @@ class Reception:
         if hello.token is not None:
             session = self._find(hello.token, connection)
         userinfo = await self._verify(connection, session)
-        if connection.closed:
-            return  # its transport ended meanwhile
+        if connection.gone():
+            return
         if session is None:
             session = await self._open(connection, userinfo)
-            if connection.closed:
+            if connection.gone():
                 session.close("its client left before it was opened")
                 return
         elif session.ended:
@@ -171,7 +171,7 @@ class Reception:
                 app.log.exception("a session verifier failed", error)
                 verdict = False
             if isinstance(verdict, Mapping):
-                userinfo.update(verdict)
+                userinfo.update(cast("Mapping[str, Any]", verdict))
             elif verdict is not True:
                 self.counters["hellos_refused"] += 1
                 retry: Retry = "never" if session is None else "fresh"

@@ -117,6 +117,13 @@ class Session(Actions, SessionCore):
         "watched",
     )
 
+    # fields of the compiled half
+    app: App
+    ledger: Ledger
+    _listeners: CallbackTable | None
+    _links: Links | None  # from its first client on
+    _log: SessionLog | None
+
     def __init__(
         self,
         app: App,
@@ -319,7 +326,7 @@ class Session(Actions, SessionCore):
             scheduler.post_to_loop(self.deliver, patch, outbox)
             ledger.shipped()
         elif not ledger.shipping:
-            foreign = not ledger.owned
+            foreign = ledger.in_turn and not ledger.owned
             patch = self.ship(foreign) if self.linked else None
             self.deliver(patch, turn.outbox)
             ledger.shipped()

@@ -12,8 +12,8 @@ from playwright.async_api import Locator, Page, WebSocketRoute, expect
 from tests.browser.conftest import ROOT, Server, Visit, Watch
 from tests.support.proxy import Proxy
 
-TOUR = "examples/tour"
-SOURCE = (ROOT / TOUR / "main.py").read_text("utf-8")
+TOUR = ("greenroom", "run", "examples/tour")
+SOURCE = (ROOT / "examples/tour/main.py").read_text("utf-8")
 BROKEN_LINE = r"WebSocket connection|net::ERR_"  # what Chromium says when the network fails
 
 CARDS = ["counter", "stream", "job", "form", "table", "shared", "windows", "crash", "cable"]
@@ -24,13 +24,13 @@ Serve = Callable[..., Server]
 @pytest.fixture
 def tour(serve: Serve) -> Server:
     """The tour in a hurry: the job takes a quarter of a second."""
-    return serve(TOUR, GREENROOM_TOUR_SPEED="20")
+    return serve(*TOUR, GREENROOM_TOUR_SPEED="20")
 
 
 @pytest.fixture
 def patient_tour(serve: Serve) -> Server:
     """The tour with time: the job takes twenty seconds."""
-    return serve(TOUR, GREENROOM_TOUR_SPEED="0.25")
+    return serve(*TOUR, GREENROOM_TOUR_SPEED="0.25")
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ async def test_a_reload_is_the_same_session_and_a_new_visitor_is_not(
 
 
 async def test_words_stream_and_only_their_tail_travels(visit: Visit, serve: Serve) -> None:
-    page = await visit(serve(TOUR, GREENROOM_TOUR_SPEED="4").url)
+    page = await visit(serve(*TOUR, GREENROOM_TOUR_SPEED="4").url)
     await button(page, "stream", "What is a turn?").click()
     answer = page.locator("#answer")
     await expect(answer).to_contain_text("A turn is one message")
@@ -391,7 +391,7 @@ async def test_a_line_that_was_cut_in_mid_frame(visit: Visit, proxy: Proxy, watc
 
 async def test_a_half_open_line_is_noticed(visit: Visit, serve: Serve, watch: Watch) -> None:
     watch.expect(BROKEN_LINE)
-    nervous = serve(TOUR, GREENROOM_PING="0.3", GREENROOM_DEAD="0.3")
+    nervous = serve(*TOUR, GREENROOM_PING="0.3", GREENROOM_DEAD="0.3")
     with Proxy(nervous.port) as proxy:
         page = await visit(url_of(proxy))
         await live(page)

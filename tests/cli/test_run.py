@@ -232,6 +232,16 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
     raise AssertionError(f"the process ended without saying {text!r}")
 
 
+def test_it_stops_although_nobody_reads_what_it_says(tmp_path: Path) -> None:
+    write(tmp_path, {"main.py": MAIN, "public/index.html": "<h1>Mine</h1>"})
+    with running(".", cwd=tmp_path) as server:
+        assert server.get("/")[0] == 200  # it has said all it says at the start
+        assert server.process.stdout is not None
+        server.process.stdout.close()
+        server.process.terminate()
+        server.process.wait(timeout=30)
+
+
 @pytest.mark.parametrize("target", ["mine:application", "mine:make", "mine:nested.app"])
 def test_an_app_or_a_factory_in_a_module(target: str, tmp_path: Path) -> None:
     module = """

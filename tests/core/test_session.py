@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import threading
 from typing import Any
 
@@ -218,6 +219,8 @@ def test_timers_post_and_end(arun: Any) -> None:
             session = app.open_session()
             once = session.tell("add", 1, delay=1.0)
             again = session.tell("add", 10, every=2.0)
+            assert once is not None
+            assert again is not None
             clock.advance(1.0)
             assert await session.ask("add", 0, timeout=0) == 1
             for _ in range(3):
@@ -481,6 +484,22 @@ def test_a_worker_ships_in_part_too_and_its_own_values_when_it_assigns(arun: Any
             more.set()
             await visitor.answer(number)
             assert [f["type"] for f in visitor.frames].count("app:early") == 1
+            visitor.line.close()
+
+    arun(story)
+
+
+def test_the_first_snapshot_holds_values_of_every_kind(arun: Any) -> None:
+    async def story() -> None:
+        values = {"raw": b"abc", "day": datetime.date(2020, 1, 2), "set": {1}, "list": [(1, b"q")]}
+        async with App(state=values) as app:
+            visitor = await Visitor(app).open()
+            assert visitor.frames[1]["data"] == {
+                "raw": {"$bytes": "YWJj"},
+                "day": "2020-01-02",
+                "set": [1],
+                "list": [[1, {"$bytes": "cQ=="}]],
+            }
             visitor.line.close()
 
     arun(story)

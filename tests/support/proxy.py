@@ -141,8 +141,7 @@ class Proxy:
 
     async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        if self._refusing:
-            reset(writer)
+        if self._turned_away(writer):
             return
         task = asyncio.current_task()
         assert task is not None
@@ -155,8 +154,7 @@ class Proxy:
             return
         pair = _Pair(writer, far_writer)
         self._pairs.add(pair)
-        if self._refusing:  # by now
-            pair.reset()
+        self._turned_away(writer)  # refused while we dialled: the pumps end at once
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pump(reader, far_writer, pair, up=True))
@@ -166,6 +164,11 @@ class Proxy:
         finally:
             pair.reset()
             self._pairs.discard(pair)
+
+    def _turned_away(self, writer: asyncio.StreamWriter) -> bool:
+        if self._refusing:
+            reset(writer)
+        return self._refusing
 
     async def _pump(
         self,
