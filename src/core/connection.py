@@ -78,16 +78,14 @@ class Connection(ConnectionCore):
         self._end()
         if self._opening is not None:
             self._opening.cancel()
-        if self.link is not None and self.links is not None:
-            self.links.detach(self.link, self)
+        self._detach()
 
     # -- what the app calls -------------------------------------------------------------------
 
     def lost(self, close: Close) -> None:
         """The link wants this connection to end."""
         self.end(close)
-        if self.links is not None and self.link is not None:
-            self.links.detach(self.link, self)
+        self._detach()
 
     def end(self, close: Close) -> None:
         """Say why, and close the transport after what was sent."""
@@ -120,6 +118,11 @@ class Connection(ConnectionCore):
         self.closed = True
         self.app.reception.disconnected(self)
 
+    def _detach(self) -> None:
+        """Its link, if it has one, waits for its client's return."""
+        if self.link is not None and self.links is not None:
+            self.links.detach(self.link, self)
+
     def first(self, packet: Packet, now: float) -> None:
         if self._opening is not None:
             self._opening.cancel()
@@ -148,11 +151,14 @@ class Connection(ConnectionCore):
             await self.app.reception.welcome(self, hello)
         except LinkError as error:
             self.end(error.close)
+            self._detach()  # from the link of an earlier hello
         finally:
             self._opening = None
 
     def attached(self, links: Links, link: ServerLink) -> None:
-        """Hello is answered: this connection carries ``link`` from now on."""
+        """Hello is answered: this connection carries ``link`` from now on, and no other."""
+        if self.link is not link:
+            self._detach()
         self.links = links
         self.link = link
 

@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidHandshake, InvalidMessage, WebSocketExc
 
 from greenroom.core.types import Packet
 
+PAUSE = 0.01  # seconds between dials that nobody answers
 GRACE = 1.0  # seconds a hanging closing handshake is waited for
 
 
@@ -92,7 +93,7 @@ class Dialler:
                 await self._connect()
             except (OSError, EOFError, InvalidHandshake, InvalidMessage, TimeoutError):
                 self.refused += 1
-                await asyncio.sleep(0)
+                await asyncio.sleep(PAUSE)
             self._news.set()
 
     async def _connect(self) -> None:

@@ -1,0 +1,83 @@
+"""``greenroom run`` in a process of its own, which can be killed and started again on its port."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
+PATIENCE = 60.0
+
+
+class ServerProcess:
+    """A server; ``port`` stays the same over restarts."""
+
+    def __init__(self, path: Path, **environment: str) -> None:
+        self.path = path
+        self.environment = environment
+        self.port = 0
+        self.log: list[str] = []
+        self.starts = 0
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it; returns when it listens."""
+        assert self._process is None
+        ready = threading.Event()
+        process = self._process = subprocess.Popen(
+            [sys.executable, "-m", "greenroom", "run", str(self.path), "--port", str(self.port)],
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+        def read() -> None:
+            assert process.stdout is not None
+            with process.stdout as lines:
+                for line in lines:
+                    self.log.append(line)
+                    found = ADDRESS.search(line)
+                    if found is not None:
+                        self.port = int(found[1])
+                        ready.set()
+            ready.set()
+
+        self._reader = threading.Thread(target=read, name="server log", daemon=True)
+        self._reader.start()
+        self.starts += 1
+        if not ready.wait(PATIENCE) or not self.port or process.poll() is not None:
+            self.kill()
+            raise AssertionError("the server did not start:\n" + "".join(self.log))
+
+    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End it: nothing of it gets a chance to say goodbye, unless ``how`` lets it."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(how)
+            process.wait(PATIENCE)
+            self._reader.join()
+
+    def restart(self, how: signal.Signals = signal.SIGKILL) -> None:
+        self.kill(how)
+        self.start()
