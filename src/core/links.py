@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ._patch import Patch, Segmented
 from .dispatch import carry_out
@@ -38,7 +38,7 @@ class Links:
         self.by_id: dict[str, ServerLink] = {}
         self.connections: dict[ServerLink, Connection] = {}
         self._watches: dict[ServerLink, Watch] = {}
-        self._work: dict[ServerLink, dict[int | None, asyncio.Task[None]]] = {}
+        self._work: dict[ServerLink, dict[int | None, asyncio.Task[Any]]] = {}
         self._questions: dict[int, Confirmation] = {}
         self._calls = 0
 
@@ -206,7 +206,7 @@ class Links:
             self.flush()
         return ledger.snapshot(foreign)
 
-    def work(self, link: ServerLink) -> dict[int | None, asyncio.Task[None]]:
+    def work(self, link: ServerLink) -> dict[int | None, asyncio.Task[Any]]:
         """The questions of a link that are worked on beside the turns, by id."""
         return self._work.setdefault(link, {})
 
