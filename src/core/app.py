@@ -20,7 +20,7 @@ import inspect
 import secrets
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
-from contextvars import Context
+from contextvars import Context, copy_context
 from pathlib import Path
 from types import MappingProxyType, ModuleType, TracebackType
 from typing import Any, Self, TypeGuard
@@ -544,7 +544,7 @@ class App:
         """Call a plain function as handlers are called: sync on a worker, async on the loop."""
         if inspect.iscoroutinefunction(inspect.unwrap(fn)):
             return await fn(*args)
-        result = await self.scheduler.run_on_worker(fn, *args)
+        result = await self.scheduler.run_on_worker(copy_context().run, fn, *args)
         return await result if inspect.isawaitable(result) else result
 
     def stats(self) -> dict[str, Any]:

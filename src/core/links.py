@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ._patch import Segmented
 from ._route import LinksCore
@@ -42,7 +42,7 @@ class Links(LinksCore):
     def __init__(self, session: Session) -> None:
         super().__init__(session, session.app.reception.outlet)
         self._watches: dict[ServerLink, Watch] = {}
-        self._work: dict[ServerLink, dict[int | None, asyncio.Task[None]]] = {}
+        self._work: dict[ServerLink, dict[int | None, asyncio.Task[Any]]] = {}
         self._questions: dict[int, Confirmation] = {}
         self._calls = 0
 
@@ -194,7 +194,7 @@ class Links(LinksCore):
         snapshot: tuple[Encoded, int] = ledger.snapshot(foreign)
         return snapshot
 
-    def work(self, link: ServerLink) -> dict[int | None, asyncio.Task[None]]:
+    def work(self, link: ServerLink) -> dict[int | None, asyncio.Task[Any]]:
         """The questions of a link that are worked on beside the turns, by id."""
         return self._work.setdefault(link, {})
 
