@@ -187,9 +187,15 @@ def patch_10_of_1000(mixed: bool) -> tuple[Run, Run]:
     return patch_bytes(template, places, sample(10, mixed), 50)
 
 
-def patch_100_of_10000(mixed: bool) -> tuple[Run, Run]:
-    template = Template({f"n{i}": {f"key{j}": 0 for j in range(100)} for i in range(100)})
-    places: list[Place] = [((f"n{i}",), intern("key7"), f"/n{i}/key7") for i in range(100)]
+def patch_100_of_10000(nodes: int, mixed: bool) -> tuple[Run, Run]:
+    """The 10,000 keys are spread evenly over some nested states, and so are the 100 dirty ones."""
+    size = 10_000 // nodes
+    template = Template({f"n{i}": {f"key{j}": 0 for j in range(size)} for i in range(nodes)})
+    places: list[Place] = [
+        ((f"n{i}",), intern(f"key{j}"), f"/n{i}/key{j}")
+        for i in range(nodes)
+        for j in range(100 // nodes)
+    ]
     return patch_bytes(template, places, sample(100, mixed), 5)
 
 
@@ -243,8 +249,10 @@ def main(rounds: int) -> None:
         ("state[a][b][k] = v, against dicts", assign_nested(), 100_000, 1.7),
         ("patch 10 of 1,000, ints, against orjson", patch_10_of_1000(False), 5_000, 4.0),
         ("patch 10 of 1,000, mixed, against orjson", patch_10_of_1000(True), 5_000, 4.0),
-        ("patch 100 of 10,000 nested, ints", patch_100_of_10000(False), 500, 5.5),
-        ("patch 100 of 10,000 nested, mixed", patch_100_of_10000(True), 500, 5.5),
+        ("patch 100 of 10,000 in 10 nested, ints", patch_100_of_10000(10, False), 500, 5.5),
+        ("patch 100 of 10,000 in 10 nested, mixed", patch_100_of_10000(10, True), 500, 5.5),
+        ("patch 100 of 10,000 in 100 nested, ints", patch_100_of_10000(100, False), 500, 5.5),
+        ("patch 100 of 10,000 in 100 nested, mixed", patch_100_of_10000(100, True), 500, 5.5),
     ]
     for name, (ours, theirs), loops, bar in ratios:
         ratio, mine, base = versus(ours, theirs, loops, rounds)

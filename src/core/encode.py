@@ -18,8 +18,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import _patch
-from ._patch import Segmented, decode_value, encode_value, is_plain, render
+from . import _text
+from ._text import Segmented, decode_value, encode_value, is_plain, render
 from .errors import Unencodable
 
 __all__ = [
@@ -151,7 +151,7 @@ encoders = Encoders(
         pathlib.PurePath: str,
     }
 )
-_patch.set_default(encoders)
+_text.set_default(encoders)
 
 
 def encode(value: Any) -> bytes:

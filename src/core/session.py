@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ._fast import Actor, Message, Turn, current_turn
 from ._patch import Patch, Segmented
-from ._state import Ledger, StateView
+from ._ledger import Ledger
+from ._state import StateView
 from .actions import Actions, Confirmation
 from .callbacks import CallbackTable, Subscription
 from .encode import encode_value

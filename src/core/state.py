@@ -1,4 +1,6 @@
-"""The state, as applications see it. The work is done by the compiled ``_state`` and ``_patch``.
+"""The state, as applications see it.
+
+The work is done by the compiled ``_state``, ``_ledger`` and ``_patch``.
 
 =============  ===================================================================================
 State          a mapping whose assignments are tracked; nested dicts are States
@@ -23,10 +25,11 @@ from collections import deque
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from . import _state
+from . import _ledger
 from . import encode as encode  # installs the encoders
+from ._ledger import Ledger, Template
 from ._patch import Patch
-from ._state import Handle, Ledger, Shared, State, StateView, Template, set_subscriber_adapter
+from ._state import Handle, Shared, State, StateView, set_subscriber_adapter
 from .subscribers import Subscriber
 from .types import Bytes
 
@@ -106,13 +109,13 @@ def _leaf_rule(value: Any, private: bool, path: str) -> bool:
             return False
         raise TypeError(
             f"the initial state's {path!r} ({type(value).__qualname__}) cannot be copied for each "
-            f"session ({error}): mark it with gr.shared(...) when all sessions may share it, or give "
-            "its key a leading underscore, which shares it and keeps it from clients"
+            f"session ({error}): mark it with gr.shared(...) when all sessions may share it, or "
+            "give its key a leading underscore, which shares it and keeps it from clients"
         ) from error
     return True
 
 
-_state.set_leaf_rule(_leaf_rule)
+_ledger.set_leaf_rule(_leaf_rule)
 
 
 set_subscriber_adapter(Subscriber)
