@@ -16,7 +16,7 @@ import enum
 import pathlib
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from . import _text
 from ._text import Segmented, decode_value, encode_value, is_plain, render
@@ -117,9 +117,10 @@ class Encoders:
 
     def __call__(self, value: Any) -> Any:
         """Something simpler than ``value``. Raises Unencodable when there is no row for it."""
-        encoder = self.find(type(value))
+        kind = cast("type[object]", type(value))
+        encoder = self.find(kind)
         if encoder is None:
-            raise Unencodable(f"no encoder for {type(value).__qualname__}")
+            raise Unencodable(f"no encoder for {kind.__qualname__}")
         return encoder(value)
 
 

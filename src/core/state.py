@@ -14,6 +14,7 @@ shared(value)  one object for all sessions
 
 from __future__ import annotations
 
+import abc
 import copy
 import datetime as dt
 import decimal
@@ -23,7 +24,7 @@ import types
 import uuid
 from collections import deque
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from typing import Any, cast
 
 from . import _ledger
 from . import encode as encode  # installs the encoders
@@ -45,8 +46,8 @@ __all__ = [
     "shared",
 ]
 
-MutableMapping.register(State)
-Mapping.register(StateView)
+cast("abc.ABCMeta", MutableMapping).register(State)
+cast("abc.ABCMeta", Mapping).register(StateView)
 
 
 def shared(value: Any) -> Any:
@@ -92,23 +93,24 @@ def _fixed(value: Any) -> bool:
     return type(value) in (tuple, frozenset) and all(_fixed(item) for item in value)
 
 
-def _leaf_rule(value: Any, private: bool, path: str) -> bool:
+def _leaf_rule(leaf: Any, private: bool, path: str) -> bool:
     """True when each session needs its own copy of a template's leaf; raises when it cannot be had.
 
     Below a private key only plain containers are copied: the rest (connections, clients, locks) is
     shared.
     """
-    if _fixed(value):
+    if _fixed(leaf):
         return False
-    if private and not isinstance(value, CONTAINERS):
+    if private and not isinstance(leaf, CONTAINERS):
         return False
+    kind = cast("type[object]", type(leaf))
     try:
-        copy.deepcopy(value)
+        copy.deepcopy(cast("Any", leaf))
     except Exception as error:
         if private:
             return False
         raise TypeError(
-            f"the initial state's {path!r} ({type(value).__qualname__}) cannot be copied for each "
+            f"the initial state's {path!r} ({kind.__qualname__}) cannot be copied for each "
             f"session ({error}): mark it with gr.shared(...) when all sessions may share it, or "
             "give its key a leading underscore, which shares it and keeps it from clients"
         ) from error

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from greenroom.core.encode import Segmented, render
 from greenroom.core.state import Ledger, State, Template
 
 
@@ -29,6 +30,12 @@ def patch_of(ledger: Ledger) -> dict[str, Any] | None:
 def changes(state: State) -> dict[str, Any]:
     """The decoded patch of a state on its own."""
     found: dict[str, Any] = json.loads(state.take_patch().encode())
+    return found
+
+
+def seen(snapshot: tuple[bytes | Segmented, int]) -> dict[str, Any]:
+    """The document of somebody who gets a snapshot."""
+    found: dict[str, Any] = json.loads(render(snapshot[0], False, []))
     return found
 
 
