@@ -5,7 +5,8 @@
 #   make test     every test, Python and JavaScript (ARGS="-k link -x" goes to pytest)
 #   make lint     style, types, stubs, floors; changes nothing
 #   make format   put the style right
-#   make bench    the micro-benchmarks (ARGS goes to pytest)
+#   make bench    every measurement, a few minutes; writes bench/results/ (ARGS goes to bench)
+#   make bench-micro   single pieces, for comparing two commits (ARGS goes to pytest)
 #   make docs     links, anchors and code of the Markdown pages
 #   make clean    remove what make made, .venv included
 #
@@ -27,7 +28,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: build run test pytest jstest lint format bench docs clean FORCE \
+.PHONY: build run test pytest jstest lint format bench bench-micro docs clean FORCE \
         lint-style lint-types lint-stubs lint-floors lint-cython lint-js
 
 # ------------------------------------------------------------------ build
@@ -76,7 +77,11 @@ jstest: build
 	$(if $(JS_TESTS),node --test $(JS_TESTS))
 
 bench: build
-	$(if $(BENCHES),$(PY) -m pytest $(BENCHES) $(ARGS))
+	$(PY) -m bench --save $(ARGS)
+	$(PY) -m bench --readme
+
+bench-micro: build
+	$(PY) -m pytest $(BENCHES) $(ARGS)
 
 docs: build
 	$(PY) -m pytest --quiet tests/test_docs.py

@@ -187,7 +187,7 @@ def test_a_compiled_module_has_its_companions(path: Path) -> None:
 
 # ---------------------------------------------------------------- the wheel
 
-SHIPPED = {".py", ".pyi", ".pxd", ".js", ".css", ".html"}
+SHIPPED = {".py", ".pyi", ".pxd", ".js", ".ts", ".css", ".html"}
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:

@@ -9,8 +9,10 @@ Below the mount are ``/ws``, ``/greenroom.js`` and its siblings, ``/view/<label>
 ``app.show``, and at ``/`` the public folder where one is given.
 
 Owner: the loop that the server calls us on, which is the app's. One connection is two tasks: the
-server's, which reads, and one of ours, which writes. A turn never waits for a socket: it puts
-packets into the queue of a :class:`_Socket` and wakes the writer.
+server's, which reads, and one of ours, which writes. A turn never waits for a socket: when nothing
+is waiting to be written the server's ``send`` takes its first step at once, with the writer as the
+current task, and nearly always that step is all; when ``send`` suspends the writer goes on with
+it, and packets that come meanwhile wait in the queue of a :class:`_Socket`.
 
 What servers do differently, and what is done about it, once and for all of them: an exception
 after accept cuts the connection without a close frame on some, so we always close ourselves and
@@ -27,10 +29,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from asyncio.tasks import _enter_task, _leave_task  # type: ignore[attr-defined]
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager
+from contextvars import copy_context
 from pathlib import Path
+from types import CoroutineType, coroutine
 from typing import Any, Final, Protocol
 
 from ..core.errors import Busy, Closed
@@ -60,6 +74,7 @@ logger = logging.getLogger("greenroom.asgi")
 
 SOCKET: Final = "/ws"
 PROFILE: Final = Profile(limited=True, batching=True)  # two messages cannot be sent as one
+new_packet: Final = tuple.__new__  # Packet(...) without a Python call
 NOT_JSON: Final = Packet(b"")  # stands for a message that is no packet; the link refuses it
 
 
@@ -291,16 +306,21 @@ class _Socket:
         "_abandoned",
         "_close",
         "_connection",
+        "_context",
         "_ended",
+        "_failure",
         "_full",
         "_loop",
         "_queue",
         "_reader",
+        "_rest",
+        "_rest_size",
         "_seen",
         "_send",
         "_stall",
         "_timer",
         "_wake",
+        "_writer",
         "_writing",
         "_written",
         "buffered",
@@ -315,13 +335,18 @@ class _Socket:
         self._full = False  # the app hands over nothing more until it hears `drained`
         self._close: tuple[int, str] | None = None
         self._wake: asyncio.Future[None] | None = None  # the idle writer waits for it
-        self._writing = False  # the writer is inside the server's send
+        self._writing = False  # somebody is inside the server's send
+        self._rest: Awaitable[None] | None = None  # a send that was begun, for the writer
+        self._rest_size = 0
+        self._failure: Exception | None = None  # what such a send raised in its first step
+        self._context = copy_context()  # the writer's
         self._written = 0  # messages, to see progress
         self._seen = -1
         self._timer: asyncio.TimerHandle | None = None
         self._abandoned = False
         self._ended = False
         self._reader: asyncio.Task[Any] | None = None
+        self._writer: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
         self._send: Send | None = None
         self.over: asyncio.Future[None] = self._loop.create_future()
@@ -331,17 +356,52 @@ class _Socket:
     def send(self, packets: Sequence[Packet]) -> None:
         if self._close is not None or self._abandoned:
             return
+        wake = self._wake
+        if wake is not None and len(packets) == 1:
+            data, buffers = packets[0]
+            if not buffers and self._step(data.decode(), wake):
+                return
+        self._queue.extend(packets)
         for packet in packets:
-            self._queue.append(packet)
-            self.buffered += packet_size(packet)
+            self.buffered += packet_size(packet) if packet[1] else len(packet[0])
         if self.buffered > ROOM:
             self._full = True
-        wake = self._wake
         if wake is not None:
             self._wake = None
             wake.set_result(None)
         elif self._writing and self._timer is None:
             self._watch(self._stall)
+
+    def _step(self, text: str, wake: asyncio.Future[None]) -> bool:
+        """Write a message while the writer has nothing to do; it goes on if that takes longer.
+
+        False: not now, because some task is running.
+        """
+        loop, writer, send = self._loop, self._writer, self._send
+        assert send is not None
+        try:
+            _enter_task(loop, writer)
+        except RuntimeError:
+            return False
+        try:
+            sending: Any = send({"type": "websocket.send", "text": text})
+            if type(sending) is CoroutineType:
+                sending = _ride(sending, self._context.run(sending.send, None))
+        except StopIteration:
+            self._written += 1
+            return True
+        except Exception as error:  # noqa: BLE001 -- the writer judges it
+            self._failure = error
+        else:
+            self._rest = sending
+            self._rest_size = len(text)
+            self.buffered += self._rest_size
+            self._writing = True
+        finally:
+            _leave_task(loop, writer)
+        self._wake = None
+        wake.set_result(None)
+        return True
 
     def close(self, code: int, reason: str) -> None:
         if self._close is not None or self._abandoned:
@@ -366,7 +426,7 @@ class _Socket:
         task = self._reader = asyncio.current_task()
         assert task is not None
         before = task.cancelling()
-        writer = self._loop.create_task(self._write())
+        writer = self._writer = self._loop.create_task(self._write(), context=self._context)
         try:
             await self._read(receive, limit)
         except asyncio.CancelledError:
@@ -393,8 +453,9 @@ class _Socket:
                 continue  # thrown away: a reset could overtake the close
             text = message.get("text")
             if text is not None:
-                packet = Packet(text.encode("utf-8", "surrogatepass"))
-                size = len(packet.data)
+                data = text.encode("utf-8", "surrogatepass")
+                size = len(data)
+                packet = new_packet(Packet, (data, ()))
             else:
                 raw = message.get("bytes") or b""
                 size = len(raw)
@@ -426,19 +487,31 @@ class _Socket:
                         self.buffered -= len(data)
                     self._writing = False
                     self._written += 1
-                    if self._full and self.buffered <= ROOM:
-                        self._full = False
-                        connection.drained()
+                    self._room(connection)
                 if self._close is not None:
                     break
                 self._wake = self._loop.create_future()
                 await self._wake
+                if self._failure is not None:
+                    raise self._failure
+                rest, self._rest = self._rest, None
+                if rest is not None:
+                    await rest
+                    self.buffered -= self._rest_size
+                    self._writing = False
+                    self._written += 1
+                    self._room(connection)
             code, reason = self._close
             await send({"type": "websocket.close", "code": code, "reason": reason})
             self._written += 1  # from here on the client has CLOSE_GRACE to answer
         except Exception as error:  # noqa: BLE001 -- every server has its own; all say "gone"
             logger.debug("a WebSocket ended while it was written to: %r", error)
             self._abandon()
+
+    def _room(self, connection: Connection) -> None:
+        if self._full and self.buffered <= ROOM:
+            self._full = False
+            connection.drained()
 
     # -- time ---------------------------------------------------------------------------------
 
@@ -474,3 +547,18 @@ class _Socket:
         if not self._ended:
             self._ended = True
             connection.eof()
+
+
+@coroutine
+def _ride(coro: Coroutine[Any, Any, None], waits: Any) -> Generator[Any, Any, None]:
+    """The rest of a coroutine that has taken its first step, and waits for ``waits``."""
+    try:
+        while True:
+            try:
+                sent = yield waits
+            except BaseException as error:  # noqa: BLE001 -- it is the coroutine's to judge
+                waits = coro.throw(error)
+            else:
+                waits = coro.send(sent)
+    except StopIteration:
+        pass

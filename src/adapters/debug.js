@@ -3,9 +3,7 @@ import { connect } from "./greenroom.js";
 
 const LINES = 200;
 
-const url = new URL("./ws", import.meta.url);
-url.protocol = url.protocol.replace("http", "ws");
-const client = connect({ url: url.href, store: sessionStorage });
+const client = connect({ store: sessionStorage });
 
 const status = /** @type {HTMLElement} */ (document.getElementById("status"));
 const state = /** @type {HTMLElement} */ (document.getElementById("state"));

@@ -2,11 +2,7 @@
 import { connect } from "./greenroom.js";
 
 const script = document.querySelector("script[data-label]");
-const url = new URL("./ws", import.meta.url);
-url.protocol = url.protocol.replace("http", "ws");
-
 const client = connect({
-  url: url.href,
   label: script?.getAttribute("data-label") ?? "main",
   store: sessionStorage,
 });

@@ -193,15 +193,21 @@ def document(view: View, label: str, base: str) -> str:
     )
 
 
+def by_length(handlers: Handlers) -> list[tuple[str, Known]]:
+    return sorted(handlers.names.items(), key=lambda item: len(item[0]))
+
+
 def debug_document(title: str, handlers: Handlers) -> str:
     text = html.escape
+    # A function has several names; the shortest is the one to show.
+    by_handler = {id(handler): (name, handler) for name, handler in reversed(by_length(handlers))}
     rows = "".join(
         f'<tr><th scope="row"><code>{text(name)}</code></th>'
         f"<td><code>{text(handler.where)}</code></td>"
         f'<td><form data-handler="{text(name)}"><input name="payload" '
         f'placeholder="payload (JSON)" aria-label="payload of {text(name)}">'
         "<button>call</button></form></td></tr>"
-        for name, handler in sorted(handlers.names.items())
+        for name, handler in sorted(by_handler.values(), key=lambda item: item[0])
     )
     left_out = "".join(
         f"<li><code>{text(name)}</code> ({text(where)}): {text(why)}</li>"

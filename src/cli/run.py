@@ -16,7 +16,7 @@ import socket
 import sys
 from collections.abc import Callable, Generator
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
 
@@ -190,8 +190,9 @@ async def _serve(loaded: Loaded, sock: socket.socket, host: str) -> int:
     def on_signal(number: int) -> None:
         nonlocal drain, code
         if drain is None:
-            print("greenroom: stopping; once more to stop at once", flush=True)
             drain = asyncio.get_running_loop().create_task(stop())
+            with contextlib.suppress(OSError):  # nobody listens any more: stop all the same
+                print("greenroom: stopping; once more to stop at once", flush=True)
         else:
             code = FORCED + number
             drain.cancel()
@@ -205,6 +206,7 @@ async def _serve(loaded: Loaded, sock: socket.socket, host: str) -> int:
             server.should_exit = True
 
     server = Server(server_config(app, application), ready, on_signal)
+    server.config.load()  # imports what it needs, before the watchdog looks
     await app.start()
     try:
         await server.serve(sockets=[sock])
@@ -256,8 +258,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         import uvloop
     except ImportError:
         return None
-    factory: Any = uvloop.new_event_loop
-    return factory
+    return uvloop.new_event_loop
 
 
 def raise_file_limit() -> None:

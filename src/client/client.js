@@ -66,6 +66,7 @@ export class Greenroom {
   #liveSince = Infinity;
   #refreshAt = Infinity;
   #pumping = false;
+  #leaving = false; // what is lost now is lost on purpose
   /** @type {Map<string, Set<Callback>>} */
   #handlers = new Map();
   /** @type {{type: string, args: any[]}[]} */
@@ -210,6 +211,7 @@ export class Greenroom {
 
   /** Leave for good. The session stays for its time to live; its token is kept in the store. */
   close() {
+    this.#leaving = true;
     this.#link.bye(this.#clock.now());
     this.#ready.reject(new GreenroomError("closed", "the client was closed"));
     this.#pump();
@@ -352,7 +354,7 @@ export class Greenroom {
   /** A frame that nobody waits for was refused. @param {GreenroomError} error @param {string} type */
   refused(error, type) {
     if (this.#handlers.get("gr:error")?.size) this.#dispatch("gr:error", [error, type]);
-    else report(`${type || "a frame"} was refused`, error);
+    else if (!this.#leaving) report(`${type || "a frame"} was refused`, error);
   }
 
   /** @param {string} type @param {any[]} args `(data, type, label)` for an event */

@@ -232,7 +232,8 @@ function dataOf({ type, data }, buffers) {
 
 /** A copy for eyes: tokens are capabilities, and never shown. @param {Frame} frame @returns {Frame} */
 export function withoutToken(frame) {
-  if (!["gr:hello", "gr:welcome", "gr:result"].includes(frame.type)) return frame;
+  if (frame?.type === "gr:batch" && Array.isArray(frame.data)) return { ...frame, data: frame.data.map(withoutToken) };
+  if (!["gr:hello", "gr:welcome", "gr:result"].includes(frame?.type)) return frame;
   return typeof frame.data?.token === "string" ? { ...frame, data: { ...frame.data, token: "…" } } : frame;
 }
 

@@ -95,6 +95,7 @@ class Client:
         self._live_since: float | None = None
         self._refresh_at: float | None = None
         self._pumping = False
+        self._leaving = False  # what is lost now is lost on purpose
         self._handlers: dict[str, list[Callable[..., Any]]] = {}
         self._late: deque[tuple[str, tuple[Any, ...]]] = deque(maxlen=LATE_EVENTS)
         self._frame_hooks: list[Callable[[str, dict[str, Any]], object]] = []
@@ -127,6 +128,7 @@ class Client:
 
     async def close(self) -> None:
         """Leave for good: the link is forgotten, the session stays for its time to live."""
+        self._leaving = True
         duplex = self._duplex
         tasks = set(self._tasks)
         if self._conversation is not None:
@@ -397,7 +399,8 @@ class Client:
         if self._handlers.get("gr:error"):
             self._dispatch("gr:error", (error, event, self.label))
         else:
-            _log.warning("%s was refused: %s", event or "a frame", error)
+            level = logging.DEBUG if self._leaving else logging.WARNING
+            _log.log(level, "%s was refused: %s", event or "a frame", error)
 
     def _dispatch(self, event: str, args: tuple[Any, ...]) -> None:
         handlers = self._handlers.get(event)

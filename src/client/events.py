@@ -53,7 +53,7 @@ class Events:
         return self._client.on(f"gr:signal {name}", handler)
 
     def trigger(self, name: str, data: Any = None) -> asyncio.Future[Any]:
-        """Trigger a signal that clients may trigger; await it for (delivered, refused)."""
+        """Trigger a signal that clients may trigger; await it: then it is in every queue."""
         return self._client.call("gr:trigger", {"name": name, "data": data})
 
     def request(

@@ -84,7 +84,7 @@ export interface Events {
   unsubscribe(name: string): Promise<void>;
   /** What to do with a signal's data. Signals that nobody handles wait, bounded, for a late one. */
   registerHandler(name: string, fn: (data: any) => void): Off;
-  /** Trigger a signal that clients may trigger; resolves with `[delivered, refused]`. */
+  /** Trigger a signal that clients may trigger; resolves when it is in every queue. */
   trigger(name: string, data?: any): Promise<any>;
   /** Ask a public query. */
   request(name: string, data?: any, options?: CallOptions): Promise<any>;

@@ -348,7 +348,7 @@ export class Link {
   _adopt() {
     const data = this._frame.data;
     if (data.link !== this.link) this._news = this._met ? "renewed" : null;
-    else if (!data.resumed) this._news = "gap";
+    else if (!data.resumed && this._news === null) this._news = "gap"; // a new link says it all
     this._met = true;
     this.link = data.link;
     this.session = data.session ?? null;

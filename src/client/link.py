@@ -335,7 +335,7 @@ class Link:
         data = _data(self._frame)
         if data["link"] != self.link:
             self._news = "renewed" if self._met else None
-        elif not data.get("resumed"):
+        elif not data.get("resumed") and self._news is None:  # a new link says it all
             self._news = "gap"
         self._met = True
         self.link, self.session = data["link"], data.get("session")

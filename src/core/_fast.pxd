@@ -116,6 +116,8 @@ cdef class Core:
     cdef public bint refusing            # drain: only control messages are accepted
     cdef public long long accepted, refused, run, failed, cancelled, expired, dropped
     cdef public long long begun          # turns begun, for the growth of the pool
+    cdef public double ask_timeout       # Settings.ask_timeout
+    cdef bint is_loop(self) noexcept     # whether the calling thread is the loop's
     cdef double now(self)
     cdef int end_burst(self) except -1
     cdef void arm(self)

@@ -124,6 +124,7 @@ class Core:
     middlewares: tuple[Any, ...]
     keep_on_error: bool
     quantum_turns: int
+    ask_timeout: float
     quantum_time: float
     max_messages: int
     max_bytes: int

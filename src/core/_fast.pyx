@@ -596,6 +596,9 @@ cdef class Core:
         self.loop_thread = 0
         self.shell = None
 
+    cdef bint is_loop(self) noexcept:
+        return self.loop_thread == PyThread_get_thread_ident()
+
     def on_loop(self):
         """Whether the calling thread is the loop's."""
         return self.loop_thread == PyThread_get_thread_ident()

@@ -32,6 +32,21 @@ cdef class Stream:
     cdef object snapshot              # () -> (encoded, position), or None: not now
     cdef bytes event_end              # ,"label":"main"}
 
+    # the incoming half: what an ordinary event changes; the rest is the link's
+    cdef public str state             # of link_table.py
+    cdef public object closing        # the Close this connection must end with, or None
+    cdef public long long frames_in
+    cdef public long long accepted
+    cdef public double heard_at       # when the client was last heard of
+    cdef public int nack_row          # nacks without progress
+    cdef public Py_ssize_t crowd      # more unanswered events are refused; 0: no limit
+    cdef public Py_ssize_t largest    # bytes of a packet; 0: no limit
+    cdef public double rate           # frames a second that are paid back; 0: no limit
+    cdef public double burst          # frames that may be owed
+    cdef public double debt           # frames taken in, less what was paid back ...
+    cdef public double debt_at        # ... by then
+    cdef public int refused_row       # frames in a row that could not be paid for
+
     # numbers
     cdef readonly long long seq       # last number given
     cdef public long long ack         # highest client id accepted; told in nacks
@@ -84,6 +99,9 @@ cdef class Stream:
     cdef readonly long long collapsed
     cdef readonly long long emptied
     cdef readonly long long dropped
+
+    # what comes in
+    cpdef Request read_event(self, bytes data, double now)
 
     # what enters
     cpdef bint push_patch(self, Patch patch)

@@ -1,4 +1,3 @@
-# ruff: noqa: PYI021, A002
 """The outgoing stream of one link: what was not sent yet, and what was sent and not acknowledged.
 
 Touched on the app's loop only.
@@ -52,6 +51,19 @@ class Stream:
     """The outgoing half of a link. A link is a subclass and adds the incoming half."""
 
     ack: int
+    state: str  # of link_table.py
+    closing: Any  # the Close this connection must end with, or None
+    frames_in: int
+    accepted: int
+    heard_at: float  # when the client was last heard of
+    nack_row: int  # nacks without progress
+    crowd: int  # more unanswered events are refused; 0: no limit
+    largest: int  # bytes of a packet; 0: no limit
+    rate: float  # frames a second that are paid back; 0: no limit
+    burst: float  # frames that may be owed
+    debt: float  # frames taken in, less what was paid back by debt_at
+    debt_at: float
+    refused_row: int  # frames in a row that could not be paid for
     def __init__(
         self,
         label: str,
@@ -66,6 +78,14 @@ class Stream:
     ) -> None: ...
 
     # -- what enters
+    def read_event(self, data: bytes, now: float) -> Request | None:
+        """An ordinary event: the request, accepted. None: it is not; nothing was done.
+
+        A short way for what arrives nearly always: a small frame of an open link with the next id,
+        for the application, within the limits, without special values. What it does is what
+        ``ServerLink.receive`` does, which judges all the rest; the vectors run through both.
+        """
+
     def push_patch(self, patch: Patch) -> bool:
         """Add a patch, or merge it with its unsent neighbour. False: a snapshot will have it."""
 

@@ -22,8 +22,11 @@ The lists are freed in loops: a log may hold more frames than the C stack has ro
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_GET_SIZE
-from cpython.set cimport PySet_Discard
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_GetItem
+from cpython.object cimport PyObject
+from cpython.set cimport PySet_Discard, PySet_GET_SIZE
+from libc.string cimport memchr, memcmp
 
 from ._frame cimport (
     ERROR,
@@ -48,6 +51,7 @@ from ._frame cimport (
 from ._patch cimport Patch
 
 from .packet import dumps, in_batches, in_parts
+from .packet import _loads as loads  # without the look at what is wrong: link.py does that
 
 __all__ = ["Request", "Stream", "Tally"]
 
@@ -56,6 +60,19 @@ cdef Py_ssize_t KEEP_BYTES = 256 * 1024    # larger patches and snapshots are se
 cdef Py_ssize_t ANSWER_BYTES = 64 * 1024   # what a link beyond its window keeps
 cdef Py_ssize_t NO_LIMIT = 1 << 62
 cdef int MANY_REFUSALS = 32                # errors about frames without id that wait for room
+cdef Py_ssize_t SMALL_FRAME = 2048         # what read_event looks at
+cdef int DEPTH = 100                       # types.MAX_DEPTH
+cdef bytes PROTOCOL_HEAD = b'{"type":"gr:'  # how our clients begin the frames of the protocol
+cdef object TYPE = "type", LABEL = "label", ID = "id", DATA_KEY = "data", CONTEXT = "context"
+cdef str EVENT_REQUEST = "event"
+
+
+cdef object in_one(list packets):
+    """Packets without buffers, none of them a welcome, as one ``gr:batch``."""
+    cdef list frames = []
+    for data, _ in packets:
+        frames.append(data)
+    return packet(b'{"type":"gr:batch","data":[%b]}' % b",".join(frames), ())
 
 
 cdef class Tally:
@@ -110,6 +127,78 @@ cdef class Stream:
     def __dealloc__(self):
         self._clear_unsent()
         self._clear_sent()
+
+    # -- what comes in ----------------------------------------------------------------------
+
+    cpdef Request read_event(self, bytes data, double now):
+        """An ordinary event: the request, accepted. None: it is not; nothing was done.
+
+        A short way for what arrives nearly always: a small frame of an open link with the next id,
+        for the application, within the limits, without special values. What it does is what
+        ``ServerLink.receive`` does, which judges all the rest; the vectors run through both.
+        """
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        cdef const char* text = PyBytes_AS_STRING(data)
+        cdef Py_ssize_t i
+        cdef int brackets = 0
+        cdef double debt = 0.0
+        cdef PyObject* found
+        cdef str kind
+        if size > SMALL_FRAME or self.state != "open" or (self.largest and size > self.largest) \
+                or (size >= 12 and memcmp(text, PyBytes_AS_STRING(PROTOCOL_HEAD), 12) == 0) \
+                or memchr(text, c'$', size) != NULL or memchr(text, c'\\', size) != NULL:
+            return None
+        if size > 2 * DEPTH:
+            for i in range(size):
+                brackets += text[i] == c'{' or text[i] == c'['
+            if brackets > DEPTH:
+                return None
+        try:
+            frame = loads(data)
+        except ValueError:
+            return None
+        if type(frame) is not dict:
+            return None
+        found = PyDict_GetItem(frame, TYPE)
+        if found == NULL or type(<object>found) is not str:
+            return None
+        kind = <str><object>found
+        if not kind or kind.startswith("gr:"):
+            return None
+        found = PyDict_GetItem(frame, ID)
+        if found == NULL or type(<object>found) is not int or <object>found != self.ack + 1:
+            return None
+        number = <object>found
+        found = PyDict_GetItem(frame, LABEL)
+        if found != NULL and <object>found is not None and <object>found != self.label:
+            return None
+        found = PyDict_GetItem(frame, CONTEXT)
+        context = None if found == NULL else <object>found
+        if context is not None and type(context) is not dict:
+            return None
+        if self.crowd and PySet_GET_SIZE(self.unanswered) >= self.crowd:
+            return None
+        if self.rate > 0.0:
+            debt = max(0.0, self.debt - (now - self.debt_at) * self.rate) + 1.0
+            if debt > self.burst:
+                return None
+            self.debt = debt
+            self.debt_at = now
+            self.refused_row = 0
+        self.heard_at = now
+        self.frames_in += 1
+        self.accepted += 1
+        self.nack_row = 0
+        self.ack += 1
+        self.unanswered.add(number)
+        found = PyDict_GetItem(frame, DATA_KEY)
+        cdef Request request = Request.__new__(Request)
+        request.kind = EVENT_REQUEST
+        request.id = number
+        request.type = kind
+        request.data = None if found == NULL else <object>found
+        request.context = context
+        return request
 
     # -- what enters ------------------------------------------------------------------------
 
@@ -254,6 +343,7 @@ cdef class Stream:
         cdef Frame frame
         cdef object data
         cdef Py_ssize_t before
+        cdef bint plain = self.welcome is None and not self.binary
         if self.mode != LIVE:
             return out
         if room >= 0:
@@ -292,6 +382,8 @@ cdef class Stream:
         if self.head is not None:
             self._check(now)
         if self.batching and len(out) > 1:
+            if plain and not self.part_bytes:
+                return [in_one(out)]
             return in_batches(out, self.part_bytes)
         return out
 

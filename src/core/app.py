@@ -23,7 +23,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextvars import Context
 from pathlib import Path
 from types import MappingProxyType, ModuleType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 from ._fast import current_turn
 from .budget import Budget
@@ -155,9 +155,7 @@ class App:
         :class:`State` class that the values are poured into. Raises TypeError for a value that can
         be neither copied nor shared, naming its key and the cure.
         """
-        if isinstance(state, type) and issubclass(state, State):
-            state, schema = {}, state
-        if callable(state) and not isinstance(state, (State, Mapping)):
+        if _is_factory(state):
             self.handlers.claim(state)
             self._factory, self._template = state, None
             return
@@ -417,9 +415,9 @@ class App:
         return session
 
     def _make_template(self, state: Any, schema: type[State] | None = None) -> Template:
-        if isinstance(state, type) and issubclass(state, State):
-            state = state({})
-        return Template(schema(state) if schema is not None else state)
+        if _is_schema(state):
+            return Template(state({}))
+        return Template(state if schema is None else schema(state))
 
     # -- events to clients --------------------------------------------------------------------
 
@@ -518,7 +516,7 @@ class App:
         """A stalled link was closed for the sake of the others: nobody was looking at it."""
         for connection in self.reception.connections:
             if connection.link is link:
-                self.reception.touch(connection)
+                self.reception.outlet.mark(connection)
                 return
 
     # -- running things -----------------------------------------------------------------------
@@ -570,3 +568,11 @@ class App:
 
     def _blocked(self, blockage: Blockage) -> None:
         self.log.warning(str(blockage))
+
+
+def _is_schema(state: object) -> TypeGuard[type[State]]:
+    return isinstance(state, type) and issubclass(state, State)
+
+
+def _is_factory(state: object) -> TypeGuard[Callable[..., Any]]:
+    return callable(state) and not _is_schema(state) and not isinstance(state, (State, Mapping))

@@ -409,7 +409,7 @@ class Bus:
         done, pending = await asyncio.wait(asks, timeout=limit)
         for ask in pending:
             ask.cancel()
-        results = []
+        results: list[Any] = []
         failure: BaseException | None = None
         for ask in asks:
             if ask in done and not ask.cancelled():

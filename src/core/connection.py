@@ -1,7 +1,7 @@
 """A connection: one transport's life, from its first packet to its end.
 
 Owner: the app's loop; adapters call :meth:`receive`, :meth:`drained` and :meth:`eof` there and
-nowhere else. None of them raises or blocks.
+nowhere else. None of them raises or blocks. What runs for every packet is compiled: ``_route.pyx``.
 
 A connection has no link until its hello is answered. It then carries packets for exactly one link;
 a link has at most one connection, and what still arrives on a replaced one is discarded. Cut in
@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from ._route import ConnectionCore
 from .hello import Close, Hello, LinkError, Profile, make_close, parse_hello
 from .link import ServerLink
 from .types import Packet, Transport
@@ -25,26 +26,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
-TRANSPORT_ROOM: Final = 64 * 1024  # a transport with more buffered is handed nothing
 
-
-class Connection:
+class Connection(ConnectionCore):
     """The server's end of one transport. Made by :meth:`App.connect`."""
 
     __slots__ = (
-        "_dirty",
         "_opening",
         "app",
         "binding",
-        "closed",
         "cookies",
         "headers",
-        "link",
-        "links",
+        "number",
         "opened",
         "peer",
         "profile",
-        "transport",
         "userinfo",
         "watched",
     )
@@ -59,43 +54,22 @@ class Connection:
         peer: str | None,
         binding: str | None,
         profile: Profile,
+        number: int,
     ) -> None:
         self.app = app
-        self.transport = transport
+        super().__init__(transport, app.reception.outlet)
         self.headers = headers
         self.cookies = cookies
         self.userinfo = userinfo
         self.peer = peer
         self.binding = binding
         self.profile = profile
-        self.links: Links | None = None
-        self.link: ServerLink | None = None
-        self.closed = False
+        self.number = number  # of the connections of this app, in the order they were made
         self.opened = app.clock.time()
         self.watched: float | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._dirty = False
 
     # -- what the adapter calls ---------------------------------------------------------------
-
-    def receive(self, packet: Packet) -> None:
-        """One packet has arrived."""
-        if self.closed:
-            return
-        link = self.link
-        now = self.app.clock.time()
-        if link is None:
-            self._first(packet, now)
-            return
-        assert self.links is not None
-        for request in link.receive(packet, now):
-            self.links.request(link, request, len(packet.data))
-        self.app.reception.touch(self)
-
-    def drained(self) -> None:
-        """The transport has room again."""
-        if not self.closed:
-            self.app.reception.touch(self)
 
     def eof(self) -> None:
         """The transport has ended; nothing more arrives and nothing more leaves."""
@@ -109,27 +83,11 @@ class Connection:
 
     # -- what the app calls -------------------------------------------------------------------
 
-    def flush(self) -> None:
-        """Hand the transport what its link has ready, in one write, and close if it is over."""
-        self._dirty = False
-        link = self.link
-        if link is None or self.closed:
-            return
-        room = TRANSPORT_ROOM - self.transport.buffered
-        packets = link.take(self.app.clock.time(), room)
-        if packets:
-            self.transport.send(packets)
-        if link.closing is not None:
-            self.end(link.closing)
-            if self.links is not None:
-                self.links.detach(link, self)
-
-    def mark(self) -> bool:
-        """True the first time it is marked since the last flush."""
-        if self._dirty or self.closed:
-            return False
-        self._dirty = True
-        return True
+    def lost(self, close: Close) -> None:
+        """The link wants this connection to end."""
+        self.end(close)
+        if self.links is not None and self.link is not None:
+            self.links.detach(self.link, self)
 
     def end(self, close: Close) -> None:
         """Say why, and close the transport after what was sent."""
@@ -139,6 +97,10 @@ class Connection:
             self.transport.send([close.packet])
         self._end()
         self.transport.close(close.ws_code, close.reason)
+
+    def gone(self) -> bool:
+        """Whether its transport has ended meanwhile."""
+        return self.closed
 
     def deadline(self) -> float | None:
         """A connection without a link must say hello in time."""
@@ -150,7 +112,7 @@ class Connection:
         """No hello came in time."""
         if self._opening is not None:
             self._opening.cancel()
-        self.end(make_close("bad_frame", "no hello arrived in time", retry="never"))
+        self.end(make_close("bad_frame", "no hello arrived in time"))
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -158,7 +120,7 @@ class Connection:
         self.closed = True
         self.app.reception.disconnected(self)
 
-    def _first(self, packet: Packet, now: float) -> None:
+    def first(self, packet: Packet, now: float) -> None:
         if self._opening is not None:
             self._opening.cancel()
             self.end(make_close("bad_frame", "a frame before gr:welcome: wait for it"))

@@ -16,7 +16,6 @@ from ._fast import Message
 from .encode import encode_value
 from .errors import GreenroomError, NotFound
 from .link import Request, ServerLink
-from .types import Lane
 
 if TYPE_CHECKING:
     from .links import Links
@@ -29,31 +28,11 @@ def carry_out(links: Links, link: ServerLink, request: Request, size: int) -> No
     try:
         KINDS[request.kind](links, link, request, size)
     except GreenroomError as error:
-        link.error(request.id, error.code, str(error), getattr(error, "retry_after", None))
-        links.flush_soon(link)
+        links.refuse(link, request, error)
 
 
 def _event(links: Links, link: ServerLink, request: Request, size: int) -> None:
-    session = links.session
-    handlers = session.resolve(request.type, link.label)
-    if not handlers:
-        raise NotFound(f"no handler {request.type!r}")
-    first = handlers[0]
-    session.post(
-        Message(
-            request.type,
-            request.data,
-            handlers,
-            context=request.context,
-            lane=Lane.INTERACTIVE,
-            place=first.place,
-            size=size,
-            label=link.label,
-            link=link,
-            id=request.id,
-            concurrent=first.concurrent,
-        )
-    )
+    links.post_event(link, request, size)
 
 
 def _query(links: Links, link: ServerLink, request: Request, size: int) -> None:

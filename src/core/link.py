@@ -58,27 +58,16 @@ class ServerLink(Stream):
     __slots__ = (
         "_bad_at",
         "_buffered",
-        "_crowd",
-        "_debt",
-        "_debt_at",
-        "_heard_at",
         "_nacked_at",
-        "_nacks",
         "_parts",
         "_pinged_at",
         "_profile",
-        "_rate",
-        "_refused",
-        "accepted",
-        "closing",
         "detached_at",
-        "frames_in",
         "id",
         "ignored",
         "nacks",
         "refused",
         "settings",
-        "state",
     )
 
     def __init__(
@@ -103,21 +92,21 @@ class ServerLink(Stream):
         )
         self.id = link_id
         self.settings = settings
-        self.state: str = NEW
-        self.closing: Close | None = None
+        self.state = NEW
+        self.closing = None
         self.detached_at = now
-        self.frames_in = self.accepted = self.refused = self.ignored = self.nacks = 0
+        self.refused = self.ignored = self.nacks = 0
         self._profile = PLAIN
         self._parts: Parts | None = None
         self._bad_at: tuple[float, ...] = ()
-        self._heard_at = self._pinged_at = now
+        self.heard_at = self._pinged_at = now
         self._buffered = 0
-        self._crowd = settings.inflight or FOREVER  # more unanswered events are refused
-        self._nacks = 0
+        self.crowd = settings.inflight
+        self.largest = settings.max_frame_in
+        self.burst = max(settings.burst, 1)
+        self.nack_row = 0
         self._nacked_at = 0.0
-        self._refused = 0
-        self._rate = 0.0  # frames a second that are paid back; 0: no limit
-        self._debt = self._debt_at = 0.0  # frames taken in, less what was paid back by then
+        self.refused_row = 0
         if isinstance(budget, Budget):
             budget.links.add(self)
 
@@ -186,10 +175,10 @@ class ServerLink(Stream):
         self.closing = None
         self._profile = profile
         self._parts = None
-        self._heard_at = self._pinged_at = now
-        self._buffered = self._nacks = self._refused = 0
-        self._rate = self.settings.rate if profile.limited else 0.0
-        self._debt, self._debt_at = 0.0, now
+        self.heard_at = self._pinged_at = now
+        self._buffered = self.nack_row = self.refused_row = 0
+        self.rate = self.settings.rate if profile.limited else 0.0
+        self.debt, self.debt_at = 0.0, now
 
     def detach(self, now: float) -> None:
         """The connection is gone. The link waits ``window`` seconds for the next."""
@@ -278,9 +267,13 @@ class ServerLink(Stream):
 
     def receive(self, packet: Packet, now: float) -> list[Request]:
         """Take in one packet. Whatever is wrong with it ends up in ``closing`` or in the stream."""
-        out: list[Request] = []
-        self._heard_at = now
         data, buffers = packet
+        if not buffers:
+            request = self.read_event(data, now)
+            if request is not None:
+                return [request]
+        out: list[Request] = []
+        self.heard_at = now
         limit = self.settings.max_frame_in
         if limit and len(data) + (sum(map(len, buffers)) if buffers else 0) > limit:
             self._bad(now, f"a frame is at most {limit} bytes", "too_large")
@@ -316,7 +309,7 @@ class ServerLink(Stream):
         if label is not None and label != self.label:
             return self._bad(now, "the frame carries the label of another link")
         over = False
-        if self._rate and kind != "gr:batch":
+        if self.rate and kind != "gr:batch":
             over = self._over_rate(now)
         number = frame.get("id")
         if number is None:
@@ -342,20 +335,20 @@ class ServerLink(Stream):
             return "ahead"
         if now - self._nacked_at < NACK_EVERY:
             return "early"
-        return "ahead" if self._nacks < NACKS else "stuck"
+        return "ahead" if self.nack_row < NACKS else "stuck"
 
     def _over_rate(self, now: float) -> bool:
         """Pay for one frame. True: there is nothing to pay with; the tenth in a row closes."""
-        debt = max(0.0, self._debt - (now - self._debt_at) * self._rate)
-        self._debt_at = now
-        if debt + 1 <= max(self.settings.burst, 1):
-            self._debt = debt + 1
-            self._refused = 0
+        debt = max(0.0, self.debt - (now - self.debt_at) * self.rate)
+        self.debt_at = now
+        if debt + 1 <= self.burst:
+            self.debt = debt + 1
+            self.refused_row = 0
             return False
-        self._debt = debt
+        self.debt = debt
         self.refused += 1
-        self._refused += 1
-        if self._refused >= REFUSALS:
+        self.refused_row += 1
+        if self.refused_row >= REFUSALS:
             self._fire("bad", make_close("rate_limited", "too many frames", after=RETRY_AFTER))
         return True
 
@@ -364,7 +357,7 @@ class ServerLink(Stream):
     def _do_accept(self, now: float, number: int, kind: str, *rest: Any) -> None:
         self.accept(number, kind.startswith("gr:"))
         self.accepted += 1
-        self._nacks = 0
+        self.nack_row = 0
         self._do_run(now, number, kind, *rest)
 
     def _do_run(
@@ -389,7 +382,7 @@ class ServerLink(Stream):
             if number is None:
                 self.error(None, "bad_frame", f"{kind} needs an id")
                 return
-        elif number is not None and self.inflight > self._crowd:
+        elif number is not None and 0 < self.crowd < self.inflight:
             self.error(number, "busy", "too many unanswered frames", RETRY_AFTER)
             return
         data, context = frame.get("data"), frame.get("context")
@@ -415,7 +408,7 @@ class ServerLink(Stream):
     def _do_nack(self, now: float, *args: Any) -> None:
         self.nack()
         self.nacks += 1
-        self._nacks += 1
+        self.nack_row += 1
         self._nacked_at = now
 
     def _do_give_up(self, now: float, *args: Any) -> None:
@@ -514,7 +507,7 @@ class ServerLink(Stream):
             self.check(now)
         elif self.connected:
             if buffered < self._buffered:  # it is slow, but alive
-                self._heard_at = now
+                self.heard_at = now
             self._buffered = buffered
             if now >= self._dead_at():
                 self._fire("dead")
@@ -542,14 +535,14 @@ class ServerLink(Stream):
         """A ping is due when the peer is silent, or owes an acknowledgement, for ``ping``."""
         if not self.settings.ping:
             return FOREVER
-        quiet = self._pinged_at if self.unacknowledged else max(self._pinged_at, self._heard_at)
+        quiet = self._pinged_at if self.unacknowledged else max(self._pinged_at, self.heard_at)
         return quiet + self.settings.ping
 
     def _dead_at(self) -> float:
         settings = self.settings
         if not (self._profile.mortal and settings.ping and settings.dead):
             return FOREVER
-        return self._heard_at + settings.ping + settings.dead
+        return self.heard_at + settings.ping + settings.dead
 
     def _do_ping(self, now: float) -> None:
         self.ping()

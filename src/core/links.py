@@ -11,9 +11,11 @@ import asyncio
 import secrets
 from typing import TYPE_CHECKING, TypeAlias
 
-from ._patch import Patch, Segmented
+from ._patch import Segmented
+from ._route import LinksCore
 from .dispatch import carry_out
 from .encode import encode_value
+from .errors import GreenroomError
 from .hello import Hello, LinkError, Retry, make_close
 from .link import Request, ServerLink
 from .link_table import EXPIRED
@@ -28,15 +30,17 @@ __all__ = ["Links"]
 Encoded: TypeAlias = bytes | Segmented
 
 
-class Links:
+class Links(LinksCore):
     """The links and connections of one session, and its open questions to the user."""
 
-    __slots__ = ("_calls", "_questions", "_watches", "_work", "by_id", "connections", "session")
+    __slots__ = ("_calls", "_questions", "_watches", "_work")
+
+    session: Session
+    by_id: dict[str, ServerLink]
+    connections: dict[ServerLink, Connection]
 
     def __init__(self, session: Session) -> None:
-        self.session = session
-        self.by_id: dict[str, ServerLink] = {}
-        self.connections: dict[ServerLink, Connection] = {}
+        super().__init__(session, session.app.reception.outlet)
         self._watches: dict[ServerLink, Watch] = {}
         self._work: dict[ServerLink, dict[int | None, asyncio.Task[None]]] = {}
         self._questions: dict[int, Confirmation] = {}
@@ -53,6 +57,9 @@ class Links:
         if link is None:
             link = self._open(hello, now)
         previous = self.connections.get(link)
+        if previous is not None and previous.number > connection.number:
+            # The client gave this connection up before its hello came through the network.
+            raise LinkError("replaced", "another connection resumed this link")
         if previous is not None and previous is not connection:
             previous.end(make_close("replaced", "another connection resumed this link"))
         token, expires = app.reception.make_token(session, connection.binding)
@@ -67,7 +74,7 @@ class Links:
             profile=connection.profile,
         )
         app.deadlines.watch(self._watches[link])
-        app.reception.touch(connection)
+        app.reception.outlet.mark(connection)
         if fresh:
             session.view_event("view:opened", link)
 
@@ -155,10 +162,12 @@ class Links:
         session.acknowledged = True
         carry_out(self, link, request, size)
 
-    def push_patch(self, patch: Patch) -> None:
-        """Put a patch into every stream."""
-        for link in self.by_id.values():
-            link.push_patch(patch)
+    def refuse(self, link: ServerLink, request: Request, error: Exception) -> None:
+        """A request cannot be carried out: its client is told why."""
+        if not isinstance(error, GreenroomError):
+            raise error
+        link.error(request.id, error.code, str(error), getattr(error, "retry_after", None))
+        self.flush_soon(link)
 
     def push_event(self, type: str, data: Encoded | None, label: str | None) -> None:
         """Put an event into the streams, or those of one label."""
@@ -166,25 +175,6 @@ class Links:
             if label is None or link.label == label:
                 link.push_event(type, data, link.label)
                 self.flush_soon(link)
-
-    def committed(self) -> None:
-        """A commit was added whole: now the limits are looked at, and what can go goes soon."""
-        now = self.session.app.clock.time()
-        for link in self.by_id.values():
-            link.committed(now)
-        self.flush()
-
-    def flush(self) -> None:
-        """Every connected link may have something for its transport."""
-        touch = self.session.app.reception.touch
-        for connection in self.connections.values():
-            touch(connection)
-
-    def flush_soon(self, link: ServerLink) -> None:
-        """The link may have something for its transport."""
-        connection = self.connections.get(link)
-        if connection is not None:
-            self.session.app.reception.touch(connection)
 
     def _snapshot(self) -> tuple[Encoded, int] | None:
         """The state for one link; first, what is pending goes to the links there are.
@@ -195,13 +185,14 @@ class Links:
         session, ledger = self.session, self.session.ledger
         if session.phase == "opening" or ledger.shipping:
             return None
-        foreign = not ledger.owned
+        foreign = ledger.in_turn and not ledger.owned
         patch = session.ship(foreign)
         ledger.shipped()
         if patch is not None:
             self.push_patch(patch)
             self.flush()
-        return ledger.snapshot(foreign)
+        snapshot: tuple[Encoded, int] = ledger.snapshot(foreign)
+        return snapshot
 
     def work(self, link: ServerLink) -> dict[int | None, asyncio.Task[None]]:
         """The questions of a link that are worked on beside the turns, by id."""

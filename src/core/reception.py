@@ -14,8 +14,9 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from ._route import Outlet
 from .connection import Connection
 from .errors import Busy, Closed
 from .hello import Hello, LinkError, Profile, Retry, make_close
@@ -35,12 +36,12 @@ class Reception:
 
     __slots__ = (
         "_app",
-        "_dirty",
         "_minute",
         "_newcomers",
         "_tokens",
         "connections",
         "counters",
+        "outlet",
         "wall",
     )
 
@@ -51,7 +52,7 @@ class Reception:
         self.wall: Callable[[], float] = time.time  # tokens outlive the process and its clock
         self._newcomers: Counter[str] = Counter()  # new sessions by peer, in this minute
         self._minute = -1
-        self._dirty: list[Connection] = []
+        self.outlet = Outlet(app.scheduler)
         self.connections: set[Connection] = set()
         self.counters = {"connections_opened": 0, "connections_refused": 0, "hellos_refused": 0}
 
@@ -72,11 +73,12 @@ class Reception:
         if limit and len(self.connections) >= limit:
             self.counters["connections_refused"] += 1
             raise Busy(f"max_connections ({limit}) is reached", retry_after=5.0)
+        self.counters["connections_opened"] += 1
+        number = self.counters["connections_opened"]
         connection = Connection(
-            self._app, transport, headers, cookies, userinfo, peer, binding, profile
+            self._app, transport, headers, cookies, userinfo, peer, binding, profile, number
         )
         self.connections.add(connection)
-        self.counters["connections_opened"] += 1
         self._app.deadlines.watch(connection)
         return connection
 
@@ -84,24 +86,14 @@ class Reception:
         """A connection has ended."""
         self.connections.discard(connection)
 
-    def touch(self, connection: Connection) -> None:
-        """A connection may have something to send: it is flushed at the end of this burst."""
-        if connection.mark():
-            self._dirty.append(connection)
-            if len(self._dirty) == 1:
-                self._app.scheduler.at_end_of_burst(self._flush)
-
-    def _flush(self) -> None:
-        dirty, self._dirty = self._dirty, []
-        for connection in dirty:
-            connection.flush()
-
     def drain(self, drain: float) -> None:
         """The server goes: tell every client when to come back, spread over ``drain`` seconds."""
         for connection in tuple(self.connections):
             after = round(random.uniform(0, drain), 3)  # noqa: S311 - it spreads, it hides nothing
             if connection.link is None:
-                connection.end(make_close("draining", "the server is going", after=after))
+                connection.end(
+                    make_close("draining", "the server is going", after=after, retry="fresh")
+                )
             else:
                 connection.link.close("draining", "the server is going", after=after, retry="fresh")
                 connection.flush()
@@ -118,11 +110,11 @@ class Reception:
         if hello.token is not None:
             session = self._find(hello.token, connection)
         userinfo = await self._verify(connection, session)
-        if connection.closed:
-            return  # its transport ended meanwhile
+        if connection.gone():
+            return
         if session is None:
             session = await self._open(connection, userinfo)
-            if connection.closed:
+            if connection.gone():
                 session.close("its client left before it was opened")
                 return
         elif session.ended:
@@ -179,7 +171,7 @@ class Reception:
                 app.log.exception("a session verifier failed", error)
                 verdict = False
             if isinstance(verdict, Mapping):
-                userinfo.update(verdict)
+                userinfo.update(cast("Mapping[str, Any]", verdict))
             elif verdict is not True:
                 self.counters["hellos_refused"] += 1
                 retry: Retry = "never" if session is None else "fresh"

@@ -69,6 +69,7 @@ class Scheduler(Core):
         self.quantum_time = settings.quantum_time or float("inf")
         self.max_messages = settings.mailbox_messages
         self.max_bytes = settings.mailbox_bytes
+        self.ask_timeout = settings.ask_timeout
         self.max_workers = settings.workers
         self.clock: Clock | None = None
         self.on_report: Callable[[str, BaseException | None], None] | None = None

@@ -1,5 +1,7 @@
 """The session: one actor, its state, its links and what it may do.
 
+What runs for every event is compiled: ``_route.pyx``.
+
 Threads. The mailbox and the turn belong to the compiled :class:`Actor` (any thread may post, one
 thread at a time runs a turn). Everything about links happens on the app's loop: a turn that ended
 on a worker ships its patch there, puts one record into the app's inbox and is done with it; the
@@ -25,9 +27,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from ._fast import Actor, Message, Turn, current_turn
-from ._patch import Patch, Segmented
+from ._fast import Message, Turn, current_turn
 from ._ledger import Ledger
+from ._patch import Segmented
+from ._route import SessionCore
 from ._state import StateView
 from .actions import Actions, Confirmation
 from .callbacks import CallbackTable, Subscription
@@ -98,28 +101,29 @@ class Answer(NamedTuple):
             self.link.result(self.id, self.data)
 
 
-class Session(Actions, Actor):
+class Session(Actions, SessionCore):
     """One live session. Made by the app: by a client's hello or :meth:`App.open_session`.
 
     Public attributes are also reached by subscript (``session["id"]``).
     """
 
     __slots__ = (
-        "_links",
-        "_listeners",
-        "_log",
-        "acknowledged",
-        "app",
         "by_hello",
         "cookies",
         "created",
         "groups",
         "headers",
-        "last_active",
         "phase",
         "userinfo",
         "watched",
     )
+
+    # fields of the compiled half
+    app: App
+    ledger: Ledger
+    _listeners: CallbackTable | None
+    _links: Links | None  # from its first client on
+    _log: SessionLog | None
 
     def __init__(
         self,
@@ -129,20 +133,15 @@ class Session(Actions, Actor):
         headers: Mapping[str, str],
         cookies: Mapping[str, str],
     ) -> None:
-        super().__init__(id, ledger, app.scheduler)
-        self.app = app
+        super().__init__(app, id, ledger)
         self.headers = headers
         self.cookies = cookies
         self.userinfo: dict[str, Any] = {}
-        self._links: Links | None = None  # from its first client on
         self.created = time.time()
         self.last_active = app.clock.time()
         self.phase = "opening"
         self.by_hello = False  # opened by a client's hello
-        self.acknowledged = False  # a client has shown that it is one
         self.watched: float | None = None
-        self._log: SessionLog | None = None
-        self._listeners: CallbackTable | None = None
         self.groups: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> Any:
@@ -228,13 +227,6 @@ class Session(Actions, Actor):
         self.app.handlers.claim(callback)
         return self._listeners.on(event, callback, label=label)
 
-    def resolve(self, event: str, label: str) -> tuple[Handler, ...]:
-        """The handlers and callbacks of an event, in the order they run; empty for none."""
-        handlers = self.app.handlers.resolve(event, label)
-        if self._listeners is not None:
-            handlers = (*handlers, *self._listeners.resolve(event, label))
-        return handlers
-
     # -- messages -----------------------------------------------------------------------------
 
     def tell(
@@ -254,34 +246,14 @@ class Session(Actions, Actor):
         for an event without a handler, :class:`Busy` when the mailbox is full.
         """
         if delay is None and every is None:
-            self.post(self._message(event, payload, Lane.NORMAL, priority, context))
+            self.post(self.message(event, payload, Lane.NORMAL, priority, context))
             return None
-        make = partial(self._message, event, payload, Lane.BACKGROUND, priority, context)
+        make = partial(self.message, event, payload, Lane.BACKGROUND, priority, context)
         make()  # an event without a handler is found out now, not when the timer fires
         if every is None:
             assert delay is not None
             return self.app.scheduler.delay(self, make, delay)
         return self.app.scheduler.every(self, make, every, delay)
-
-    def ask(
-        self,
-        event: str,
-        payload: Any = None,
-        *,
-        timeout: float | None = None,
-        priority: Lane | None = None,
-        context: Mapping[str, Any] | None = None,
-        handlers: tuple[Handler, ...] | None = None,
-    ) -> Any:
-        """Put a message into the mailbox and wait for its handler's result.
-
-        On the loop ``await`` it; in a thread call ``.result()`` of it. Raises :class:`Timeout`
-        after ``timeout`` seconds (``Settings.ask_timeout``; 0 waits for ever), :class:`Cycle` at
-        once when the two would wait for each other, :class:`Busy`, :class:`NotFound`, or what the
-        handler raised.
-        """
-        message = self._message(event, payload, Lane.NORMAL, priority, context, handlers)
-        return self.app.scheduler.ask_anywhere(self, message, timeout)
 
     def post_event(
         self,
@@ -297,30 +269,11 @@ class Session(Actions, Actor):
             Message(event, payload, handlers, lane=lane, place=handlers[0].place, label=label)
         )
 
-    def _message(
-        self,
-        event: str,
-        payload: Any,
-        usual: Lane,
-        priority: Lane | None,
-        context: Mapping[str, Any] | None,
-        handlers: tuple[Handler, ...] | None = None,
-    ) -> Message:
-        handlers = handlers or self.resolve(event, DEFAULT_LABEL)
-        if not handlers:
-            raise NotFound(
-                f"no handler or callback answers to {event!r}; known: "
-                f"{', '.join(sorted(self.app.handlers.names)) or 'none'}"
-            )
-        first = handlers[0]
-        return Message(
-            event,
-            payload,
-            handlers,
-            context=None if context is None else dict(context),
-            lane=usual if priority is None else priority,
-            place=first.place,
-            concurrent=first.concurrent,
+    def unknown(self, event: str) -> None:
+        """Raise NotFound, naming what there is."""
+        raise NotFound(
+            f"no handler or callback answers to {event!r}; known: "
+            f"{', '.join(sorted(self.app.handlers.names)) or 'none'}"
         )
 
     def turn(self) -> HeldTurn:
@@ -354,37 +307,11 @@ class Session(Actions, Actor):
 
     # -- how turns end ------------------------------------------------------------------------
 
-    def settle(self, turn: Turn, error: BaseException | None) -> None:
-        """A turn has ended: ship what it made. On the thread that ran it, once."""
-        message = turn.message
-        if error is not None:
-            self._report(message, error)
-        answer = None
-        if message.link is not None:
-            answer = self.answer(message, turn.result, error)
-        scheduler, ledger = self.app.scheduler, self.ledger
-        if turn.concurrent:
-            patch = None  # a job assigns in turns of its own
-        else:
-            patch = self.ship() if self.linked else None
-            if ledger.on_due is not None:
-                ledger.on_due = None
-                ledger.due = False
-        if scheduler.on_loop():
-            self._deliver(patch, turn.outbox, answer)
-        else:
-            scheduler.post_to_loop(self._deliver, patch, turn.outbox, answer)
-        if not turn.concurrent:
-            ledger.shipped()
-        if self._log is not None:
-            self._log.flush()  # a line that was printed without its end
-        super().settle(turn, error)  # answers whoever waits for the message
-
     def dropped(self, message: Message, error: BaseException) -> None:
         """An accepted message ends without a turn: whoever sent it is told."""
         super().dropped(message, error)
         if message.link is not None:
-            self.app.call_on_loop(self._deliver, None, None, self.answer(message, None, error))
+            self.app.call_on_loop(self.deliver, None, None, self.answer(message, None, error))
 
     def push_partial(self, turn: Turn) -> None:
         """Ship what a long turn has made so far: by its own thread, or on the loop beside it.
@@ -397,46 +324,26 @@ class Session(Actions, Actor):
         if not scheduler.on_loop():
             patch = self.ship() if self.linked else None
             outbox, turn.outbox = turn.outbox, None
-            scheduler.post_to_loop(self._deliver, patch, outbox)
+            scheduler.post_to_loop(self.deliver, patch, outbox)
             ledger.shipped()
         elif not ledger.shipping:
-            foreign = not ledger.owned
+            foreign = ledger.in_turn and not ledger.owned
             patch = self.ship(foreign) if self.linked else None
-            self._deliver(patch, turn.outbox)
+            self.deliver(patch, turn.outbox)
             ledger.shipped()
             if foreign and self.linked and ledger.dirty:
                 ledger.on_due = partial(self.push_partial, turn)
                 ledger.due = True
 
-    def ship(self, foreign: bool = False) -> Patch | None:
-        """What clients do not have yet, as a patch; what cannot be encoded goes into the log."""
-        patch = self.ledger.ship(foreign)
-        for path, kind in self.ledger.take_unencodable():
+    def explain(self, unencodable: Sequence[tuple[str, str]]) -> None:
+        """What could not be encoded goes into the log."""
+        for path, kind in unencodable:
             self.log.write(
                 "error",
                 f"state {path} is a {kind}, which has no form on the wire: clients do not have "
                 "this key. Register an encoder with gr.encoders, or make the key private with a "
                 "leading underscore",
             )
-        return patch
-
-    def _deliver(
-        self,
-        patch: Patch | None,
-        outbox: list[Outgoing] | None = None,
-        answer: Answer | None = None,
-    ) -> None:
-        """Patch, events and answer enter the streams in one step. On the loop."""
-        links = self._links
-        if links is not None and patch is not None:
-            links.push_patch(patch)
-        while outbox:
-            out = outbox.pop(0)
-            out.session.push_event(out.type, out.data, out.label)
-        if answer is not None:
-            answer.push()
-        if links is not None:
-            links.committed()
 
     def answer(self, message: Message, result: Any, error: BaseException | None) -> Answer:
         """What a client is told of how its frame ended."""
@@ -467,7 +374,7 @@ class Session(Actions, Actor):
         text = f"{type(error).__name__}: {error}" if settings.debug else "the handler failed"
         return Answer(link, number, "handler_error", None, text)
 
-    def _report(self, message: Message, error: BaseException) -> None:
+    def report(self, message: Message, error: BaseException) -> None:
         if isinstance(error, BadPayload):
             self.log.warning(f"{message.event!r}: {error}")
         elif not isinstance(error, (asyncio.CancelledError, Closed)):
@@ -541,7 +448,8 @@ class Session(Actions, Actor):
                 self._become("opened")
             if self._links is not None:
                 self._links.flush()
-        else:
+        elif self.phase == "opening" and self.app.running:
+            # Else it was closed, or the app goes: that is not the hook's verdict on the client.
             self._become("failed")
             self._finish("unauthorized", "the session could not be opened", retry="never")
 

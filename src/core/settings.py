@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 __all__ = ["Settings"]
 
@@ -118,15 +118,17 @@ class Settings:
     def from_toml(cls, path: str | Path, **overrides: Any) -> Settings:
         """Read the ``[greenroom]`` table of a TOML file, or its top level when there is none."""
         with open(path, "rb") as file:
-            table = tomllib.load(file)
-        table = table.get("greenroom", table)
+            whole = tomllib.load(file)
+        table: dict[str, Any] = whole.get("greenroom", whole)
         known = {spec.name for spec in fields(cls)} - {"authorize"}
         for name in table:
             if name not in known:
                 raise ValueError(
                     f"{path}: unknown setting {name!r}; known: {', '.join(sorted(known))}"
                 )
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+        values: dict[str, Any] = {}
+        for name, value in table.items():
+            values[name] = tuple(cast("list[Any]", value)) if isinstance(value, list) else value
         return cls(**(values | overrides))
 
     def but(self, **changes: Any) -> Settings:

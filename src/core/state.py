@@ -99,11 +99,11 @@ def _leaf_rule(leaf: Any, private: bool, path: str) -> bool:
     Below a private key only plain containers are copied: the rest (connections, clients, locks) is
     shared.
     """
+    kind: type[object] = type(leaf)
     if _fixed(leaf):
         return False
     if private and not isinstance(leaf, CONTAINERS):
         return False
-    kind = cast("type[object]", type(leaf))
     try:
         copy.deepcopy(cast("Any", leaf))
     except Exception as error:

@@ -23,8 +23,9 @@ __all__ = ["Blockage", "Watchdog"]
 
 _ours = __file__.rpartition("core")[0]
 _libraries = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
-_idle = ("selectors.py", "base_events.py", "unix_events.py", "windows_events.py", "runners.py",
-         "threading.py", "proactor_events.py")  # fmt: skip
+_idle = ("base_events.py", "unix_events.py", "windows_events.py", "runners.py",
+         "proactor_events.py")  # fmt: skip
+_thread_of_a_loop = ("run", "_bootstrap_inner", "_bootstrap")  # and not wait, join or acquire
 
 
 class Blockage(NamedTuple):
@@ -96,9 +97,21 @@ class Watchdog:
         frame = sys._current_frames().get(  # pyright: ignore[reportPrivateUsage]
             self._loop_thread
         )
-        if frame is None or frame.f_code.co_filename.endswith(_idle):
-            return None
-        return frame
+        return None if frame is None or is_idle(frame) else frame
+
+
+def is_idle(frame: FrameType) -> bool:
+    """Whether a thread whose innermost frame this is waits for its loop's next event.
+
+    Handlers wait in the same files: in ``selectors`` for a process, in ``threading`` for an event.
+    """
+    name = frame.f_code.co_filename
+    if name.endswith("threading.py"):
+        return frame.f_code.co_name in _thread_of_a_loop
+    if name.endswith("selectors.py"):
+        caller = frame.f_back
+        return caller is None or caller.f_code.co_filename.endswith(_idle)
+    return name.endswith(_idle)
 
 
 def describe(frame: FrameType, milliseconds: float) -> Blockage:

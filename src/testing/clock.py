@@ -34,7 +34,7 @@ class ManualTimer:
 class ManualClock:
     """A :class:`~greenroom.core.types.Clock` for tests: ``App(..., clock=ManualClock())``.
 
-    >>> clock = ManualClock()
+    >>> clock = ManualClock(0.0)
     >>> timer = clock.call_at(5.0, print, "five")
     >>> clock.advance(10.0)
     five

@@ -200,11 +200,12 @@ def visit(theatre: Theatre, browser: Browser, watch: Watch) -> Generator[Visit]:
 
 
 class Server:
-    """``greenroom run PATH`` in a process of its own, on a port of its own."""
+    """A program that serves, in a process of its own and on a port of its own, which it says."""
 
-    def __init__(self, path: Path, **environment: str) -> None:
+    def __init__(self, *command: str, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "greenroom", "run", str(path), "--port", "0"],
+            [sys.executable, "-m", *command, "--port", "0"],
+            cwd=ROOT,
             env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -219,7 +220,7 @@ class Server:
         found = re.search(ADDRESS, "".join(self.log))
         if found is None:
             self.stop()
-            pytest.fail(f"`greenroom run` did not start:\n{''.join(self.log)}", pytrace=False)
+            pytest.fail(f"{' '.join(command)} did not start:\n{''.join(self.log)}", pytrace=False)
         self.port = int(found[1])
         self.url = f"http://127.0.0.1:{self.port}/"
 
@@ -244,13 +245,13 @@ class Server:
 
 @pytest.fixture(scope="session")
 def serve() -> Generator[Callable[..., Server]]:
-    """``serve("examples/tour", GREENROOM_TOUR_SPEED="20")``: one server for equal arguments."""
+    """``serve("greenroom", "run", PATH, GREENROOM_DEBUG="1")``: one server for equal arguments."""
     servers: dict[object, Server] = {}
 
-    def start(path: str, **environment: str) -> Server:
-        key = (path, *sorted(environment.items()))
+    def start(*command: str, **environment: str) -> Server:
+        key = (command, *sorted(environment.items()))
         if key not in servers:
-            servers[key] = Server(ROOT / path, **environment)
+            servers[key] = Server(*command, **environment)
         return servers[key]
 
     yield start

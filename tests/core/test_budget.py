@@ -74,9 +74,14 @@ def test_then_the_largest_stalled_link_is_closed() -> None:
 def test_readers_that_read_are_left_alone_and_not_asked_all_the_time() -> None:
     budget = Budget(10_000)
     links = [linked(budget) for _ in range(3)]
-    looks = []
+    looks: list[float] = []
     pay = budget._pay
-    budget._pay = lambda now: (looks.append(now), pay(now))[1]  # type: ignore[method-assign]
+
+    def counted(now: float) -> None:
+        looks.append(now)
+        pay(now)
+
+    budget._pay = counted  # type: ignore[method-assign]
     for link in links:
         fill(link, 4000)
         link.take(1.0, ROOM)

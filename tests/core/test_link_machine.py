@@ -113,7 +113,9 @@ class Server:
 
     # -- the application's side
 
-    def turn(self, changes: dict[str, Any], news: int, answer: tuple[ServerLink, int, int] | None):
+    def turn(
+        self, changes: dict[str, Any], news: int, answer: tuple[ServerLink, int, int] | None
+    ) -> None:
         """One turn: its patch, then its events, then its result, then the commit."""
         created = [f"/{key}" for key in changes if key not in self.state]
         sets = {f"/{key}": value for key, value in changes.items() if value is not None}
@@ -155,6 +157,11 @@ class LinkMachine(RuleBasedStateMachine):
         self.client = ClientModel()
         self.uid = 0
         self.client.connect()
+
+    @property
+    def wire(self) -> Wire:
+        assert self.client.wire is not None
+        return self.client.wire
 
     # -- the client
 
@@ -246,10 +253,28 @@ class LinkMachine(RuleBasedStateMachine):
         self.wait(seconds)
         self.server.flush(-1)
 
+    @precondition(lambda self: self.client.live)
+    @rule(more=st.integers(0, 2))
+    def lose_event(self, more: int) -> None:
+        """An event is lost on its way, and some follow it."""
+        self.send()
+        self.wire.up.pop()
+        for _ in range(more):
+            self.send()
+        self.up_all()
+
+    @precondition(lambda self: self.client.live and self.client.kept)
+    @rule(which=st.integers(0, 5))
+    def repeat(self, which: int) -> None:
+        """An event arrives twice."""
+        kept = [sent for sent in self.client.kept if sent.handed]
+        if kept:
+            self.client._hand(kept[which % len(kept)])
+
     @precondition(lambda self: self.client.live and self.client.wire.up)
     @rule(which=st.integers(0, 5))
     def lose_up(self, which: int) -> None:
-        wire = self.client.wire
+        wire = self.wire
         lost = wire.up[which % len(wire.up)]
         if b"gr:hello" not in lost:
             wire.up.remove(lost)
@@ -257,7 +282,7 @@ class LinkMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.client.live and self.client.wire.down)
     @rule(which=st.integers(0, 5))
     def lose_down(self, which: int) -> None:
-        wire = self.client.wire
+        wire = self.wire
         lost = wire.down[which % len(wire.down)]
         if b"gr:welcome" not in lost and b"gr:close" not in lost:
             wire.down.remove(lost)
@@ -266,7 +291,7 @@ class LinkMachine(RuleBasedStateMachine):
     @rule(server_knows=st.booleans())
     def cut(self, server_knows: bool) -> None:
         if server_knows:
-            self.server.cut(self.client.wire)
+            self.server.cut(self.wire)
         self.client.cut()
 
     # -- the server
@@ -348,6 +373,7 @@ class LinkMachine(RuleBasedStateMachine):
                 server.receive(wire, wire.up.pop(0))
             while server.requests:
                 link, request = server.requests.pop(0)
+                assert request.id is not None
                 server.ran.append(request.data)
                 server.turn({"last": request.data}, 0, (link, request.id, request.data))
             server.tick()

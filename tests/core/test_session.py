@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import threading
 from typing import Any
 
 import pytest
+from tests.core.visitor import Visitor
+
 from greenroom import (
     App,
     BadPayload,
@@ -25,8 +28,6 @@ from greenroom import (
     handler,
 )
 from greenroom.testing import ManualClock
-
-from tests.core.visitor import Visitor
 
 
 def add(state: Any, payload: int = 1) -> int:
@@ -84,7 +85,7 @@ def test_the_state_outside_a_turn_is_for_reading(arun: Any) -> None:
     async def story() -> None:
         async with App(state={"count": 0, "deep": {"x": 1}}) as app:
             session = app.open_session()
-            with pytest.raises(StaleTurn, match="session.turn"):
+            with pytest.raises(StaleTurn, match=r"session\.turn"):
                 session.state["count"] = 1
             with pytest.raises(StaleTurn):
                 session.state["deep"]["x"] = 2
@@ -108,7 +109,7 @@ def test_a_turn_that_raises_is_undone(arun: Any) -> None:
             with pytest.raises(ZeroDivisionError):
                 async with session.turn() as state:
                     state["count"] = 1
-                    1 / 0  # noqa: B018
+                    1 / 0
             assert session.state["count"] == 0
 
     arun(story)
@@ -218,6 +219,8 @@ def test_timers_post_and_end(arun: Any) -> None:
             session = app.open_session()
             once = session.tell("add", 1, delay=1.0)
             again = session.tell("add", 10, every=2.0)
+            assert once is not None
+            assert again is not None
             clock.advance(1.0)
             assert await session.ask("add", 0, timeout=0) == 1
             for _ in range(3):
@@ -486,6 +489,22 @@ def test_a_worker_ships_in_part_too_and_its_own_values_when_it_assigns(arun: Any
     arun(story)
 
 
+def test_the_first_snapshot_holds_values_of_every_kind(arun: Any) -> None:
+    async def story() -> None:
+        values = {"raw": b"abc", "day": datetime.date(2020, 1, 2), "set": {1}, "list": [(1, b"q")]}
+        async with App(state=values) as app:
+            visitor = await Visitor(app).open()
+            assert visitor.frames[1]["data"] == {
+                "raw": {"$bytes": "YWJj"},
+                "day": "2020-01-02",
+                "set": [1],
+                "list": [[1, {"$bytes": "cQ=="}]],
+            }
+            visitor.line.close()
+
+    arun(story)
+
+
 def test_life_hooks_run_in_turns(arun: Any) -> None:
     async def story() -> None:
         closed: list[Any] = []
@@ -577,7 +596,7 @@ def test_callbacks_of_one_session_are_its_own(arun: Any) -> None:
         heard: list[Any] = []
         async with App() as app:
             one, two = await Visitor(app).open(), await Visitor(app).open()
-            handle = one.session.on("app:save", lambda data: heard.append(data))
+            handle = one.session.on("app:save", heard.append)
             await one.call("app:save", 1)
             assert (await two.call("app:save", 2))["code"] == "not_found"
             handle.off()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -84,7 +85,8 @@ def test_rubbish(text: str) -> None:
 
 
 def test_what_was_signed_for_something_else_does_not_open() -> None:
-    for said in ([], "S1", {"s": "S1"}, {"s": 1, "i": 0, "e": 9e9}, {"s": "S1", "i": 0, "e": "x"}):
+    forms: list[Any] = [[], "S1", {"s": "S1"}, {"s": 1, "i": 0, "e": 9e9}]
+    for said in [*forms, {"s": "S1", "i": 0, "e": "x"}]:
         text = str(TOKENS._serializer.dumps(said))
         with pytest.raises(BadToken):
             TOKENS.verify(text, None, 1000.0)

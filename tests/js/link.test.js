@@ -150,9 +150,11 @@ test("the trace shows no token", () => {
   link.take();
   const data = { protocol: 1, token: "secret", link: "L", ack: 0, seq: 0 };
   link.receive({ text: JSON.stringify({ type: "gr:welcome", data }), buffers: [] }, 0);
+  const refreshed = { type: "gr:result", seq: 1, id: 1, data: { token: "secret", expires: 1 } };
+  link.receive({ text: JSON.stringify({ type: "gr:batch", data: [refreshed, null] }), buffers: [] }, 0);
   assert.deepEqual(
     seen.map(([direction, frame]) => [direction, frame.type]),
-    [["out", "gr:hello"], ["in", "gr:welcome"]],
+    [["out", "gr:hello"], ["in", "gr:welcome"], ["in", "gr:batch"]],
   );
   assert.ok(!JSON.stringify(seen).includes("secret"));
   assert.equal(link.token, "secret");

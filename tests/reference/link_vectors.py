@@ -10,7 +10,7 @@ from typing import Any
 from greenroom.core._patch import Patch
 from greenroom.core.budget import Budget
 from greenroom.core.hello import Profile, read_hello
-from greenroom.core.link import ServerLink
+from greenroom.core.link import Request, ServerLink
 from greenroom.core.settings import Settings
 from greenroom.core.types import Packet
 
@@ -28,11 +28,20 @@ def text(value: Any) -> bytes:
 class Recorded(ServerLink):
     """A link that notes which cells of the table it passed."""
 
-    __slots__ = ("cells",)
+    __slots__ = ("cells", "short")
 
     def __init__(self, *args: Any) -> None:
         self.cells: list[str] = []
+        self.short = True  # ordinary events may take the short way
         super().__init__(*args)
+
+    def read_event(self, data: bytes, now: float) -> Request | None:
+        if not self.short:
+            return None
+        request = super().read_event(data, now)
+        if request is not None:
+            self.cells.append("next open")
+        return request
 
     def _fire(self, event: str, *args: Any) -> None:
         self.cells.append(f"{event} {self.state}")
@@ -42,7 +51,7 @@ class Recorded(ServerLink):
 class Replay:
     """One vector's link, its session's state and its clock."""
 
-    def __init__(self, vector: dict[str, Any]) -> None:
+    def __init__(self, vector: dict[str, Any], *, short: bool = True) -> None:
         self.vector = vector
         self.state: Any = {}
         self.position = 0
@@ -57,6 +66,7 @@ class Replay:
             self.snapshot,
             0.0,
         )
+        self.link.short = short
 
     def snapshot(self) -> tuple[bytes, int] | None:
         return None if self.waits else (text(self.state), self.position)
@@ -156,3 +166,25 @@ class Replay:
 
     def do_wait(self, step: Step, now: float) -> Step:
         return {}
+
+
+def transcript(vector: dict[str, Any]) -> list[str]:
+    """What both sides say in a vector: ``->`` to the server, ``<-`` to the client."""
+    lines: list[str] = []
+    for step in vector["steps"]:
+        if step["do"] == "attach":
+            hello = {"type": "gr:hello", "data": {"protocol": 1, **step["hello"]}}
+            if lines[-1:] != [_line("->", hello)]:  # a further hello has been received already
+                lines.append(_line("->", hello))
+        elif "frame" in step:
+            lines.append(_line("->", step["frame"]))
+        elif step["do"] == "detach":
+            lines.append("-- the connection is cut --")
+        lines += [_line("<-", frame) for frame in step.get("out", ())]
+        if step.get("close") and step["close"]["data"]:
+            lines.append(_line("<-", {"type": "gr:close", "data": step["close"]["data"]}))
+    return lines
+
+
+def _line(arrow: str, frame: Any) -> str:
+    return f"{arrow} {text(frame).decode()}"

@@ -1,6 +1,6 @@
 """A slow, plainly right model of one link's outgoing stream, written from the wire's rules alone.
 
-Lists of frames, sizes by adding up, no sharing. It makes the same bytes and must agree with
+Lists of frames, sizes by adding up, no sharing. It makes the same frames and must agree with
 ``greenroom.core._stream.Stream`` call by call. ``SimplePatch`` is a patch of sets and deletes.
 """
 

@@ -11,6 +11,7 @@ It runs on a loop in a thread of its own, so that sync and async tests can use i
         proxy.flow()           # ... until now
         proxy.swallow()        # half open: bytes vanish, and neither side is told
         proxy.cut_after(100)   # reset a connection once this many bytes went towards the client
+        proxy.cut_after(100, up=True)   # ... or towards the server
 
 Every method returns when it has happened. ``up`` and ``down`` count the bytes handed on to the
 server and to the client, ``swallowed`` those that vanished, ``connections`` how many there were.
@@ -46,7 +47,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._refusing = False
         self._swallowing = False
-        self._left: int | None = None  # bytes that may still go down before the cut
+        self._cuts: dict[bool, _Cut | None] = {}  # the next one on the way up, or down
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
 
@@ -92,9 +93,13 @@ class Proxy:
         """Take every byte and hand on none: half-open connections, seen from both sides."""
         self._do(self._swallow)
 
-    def cut_after(self, count: int) -> None:
-        """Hand ``count`` more bytes to the client, then reset that connection."""
-        self._do(setattr, self, "_left", count)
+    def cut_after(self, count: int | None, *, up: bool = False, gently: bool = False) -> None:
+        """Hand ``count`` more bytes to the client, or to the server, then reset that connection.
+
+        ``gently`` closes it, so that all those bytes arrive: a reset may overtake them. A count of
+        None takes the order back.
+        """
+        self._do(self._cuts.__setitem__, up, None if count is None else _Cut(count, gently))
 
     def wait_until(self, condition: Callable[[Proxy], bool], timeout: float = 10) -> None:
         """Return as soon as ``condition(proxy)`` is true: ``lambda proxy: proxy.swallowed``."""
@@ -136,8 +141,7 @@ class Proxy:
 
     async def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        if self._refusing:
-            reset(writer)
+        if self._turned_away(writer):
             return
         task = asyncio.current_task()
         assert task is not None
@@ -150,8 +154,7 @@ class Proxy:
             return
         pair = _Pair(writer, far_writer)
         self._pairs.add(pair)
-        if self._refusing:  # by now
-            pair.reset()
+        self._turned_away(writer)  # refused while we dialled: the pumps end at once
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pump(reader, far_writer, pair, up=True))
@@ -161,6 +164,11 @@ class Proxy:
         finally:
             pair.reset()
             self._pairs.discard(pair)
+
+    def _turned_away(self, writer: asyncio.StreamWriter) -> bool:
+        if self._refusing:
+            reset(writer)
+        return self._refusing
 
     async def _pump(
         self,
@@ -175,21 +183,22 @@ class Proxy:
             if self._swallowing:
                 self.swallowed += len(data)
                 continue
+            cut = self._cuts.get(up)
+            if cut is not None:
+                data = data[: cut.left]
+                cut.left -= len(data)
             if up:
                 self.up += len(data)
-            elif self._left is not None and len(data) >= self._left:
-                writer.write(data[: self._left])
-                await writer.drain()
-                self.down += self._left
-                self._left = None
-                pair.reset()
-                return
             else:
                 self.down += len(data)
-                if self._left is not None:
-                    self._left -= len(data)
             writer.write(data)
             await writer.drain()
+            if cut is not None and not cut.left:
+                self._cuts[up] = None
+                if cut.gently:
+                    pair.close()
+                pair.reset()
+                return
         await self._moving.wait()
         if not self._swallowing and not writer.is_closing():
             writer.write_eof()
@@ -212,12 +221,24 @@ class Proxy:
         self._moving.set()
 
 
+class _Cut:
+    """A cut to come: after so many bytes of one direction, over all connections."""
+
+    def __init__(self, left: int, gently: bool) -> None:
+        self.left = left
+        self.gently = gently
+
+
 class _Pair:
     """The two halves of one forwarded connection."""
 
     def __init__(self, near: asyncio.StreamWriter, far: asyncio.StreamWriter) -> None:
         self.near = near
         self.far = far
+
+    def close(self) -> None:
+        self.near.close()
+        self.far.close()
 
     def reset(self) -> None:
         reset(self.near)

@@ -132,6 +132,25 @@ def test_a_cut_at_a_byte(proxy: Proxy) -> None:
         assert proxy.down == 3
 
 
+def test_a_gentle_cut_loses_nothing_before_it(proxy: Proxy) -> None:
+    with client(proxy) as connection:
+        proxy.cut_after(3, gently=True)
+        connection.sendall(b"hello")
+        assert read(connection, 3) == b"hel"
+        assert connection.recv(1) == b""
+
+
+def test_a_cut_on_the_way_up(proxy: Proxy) -> None:
+    with client(proxy) as connection:
+        proxy.cut_after(3, up=True)
+        connection.sendall(b"hello")
+        with pytest.raises(ConnectionResetError):
+            while connection.recv(1):
+                pass
+        assert proxy.up == 3
+        assert proxy.down <= 3
+
+
 def test_nobody_at_the_other_end() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

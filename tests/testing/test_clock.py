@@ -29,7 +29,7 @@ def test_calls_run_in_order_of_time_then_of_registration() -> None:
 
 
 def test_what_a_call_asks_for_within_the_span_runs_too() -> None:
-    clock = ManualClock()
+    clock = ManualClock(0.0)
     seen: list[float] = []
 
     def again() -> None:
@@ -43,7 +43,7 @@ def test_what_a_call_asks_for_within_the_span_runs_too() -> None:
 
 
 def test_a_cancelled_call_does_not_run() -> None:
-    clock = ManualClock()
+    clock = ManualClock(0.0)
     timers = [clock.call_at(1.0, pytest.fail, "cancelled") for _ in range(2)]
     timers[0].cancel()
     timers[0].cancel()
@@ -54,7 +54,7 @@ def test_a_cancelled_call_does_not_run() -> None:
 
 
 def test_it_does_not_go_back_and_calls_only_what_can_be_called() -> None:
-    clock = ManualClock()
+    clock = ManualClock(0.0)
     with pytest.raises(ValueError, match="back"):
         clock.advance(-1.0)
     with pytest.raises(TypeError, match="callable"):

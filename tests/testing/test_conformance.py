@@ -150,6 +150,6 @@ def test_all_failures_are_named(monkeypatch: pytest.MonkeyPatch, arun: Callable[
 
 
 def test_room_is_the_apps_too() -> None:
-    from greenroom.core.connection import TRANSPORT_ROOM
+    from greenroom.core._route import TRANSPORT_ROOM
 
     assert base.ROOM == TRANSPORT_ROOM

@@ -14,8 +14,12 @@ let paused = false;
 let painting = false;
 let fresh = []; // what came since the last painting, newest first
 
-/** For `gr.onFrame`: direction is "in" or "out", frame the decoded object. */
+/** For `gr.onFrame`: direction is "in" or "out", frame the decoded object, without its secrets. */
 export function showFrame(direction, frame) {
+  if (frame.type === "gr:batch") {
+    for (const one of frame.data) showFrame(direction, one); // they were ready together
+    return;
+  }
   passed += 1;
   if (!paused) {
     fresh.unshift([direction, frame]);
@@ -58,8 +62,7 @@ function piece(name, content, title) {
 
 function text(data, rest) {
   const whole = data === undefined ? rest : Object.keys(rest).length ? { data, ...rest } : data;
-  // A token opens the session: it is nobody's business, not even in a panel of one's own.
-  const json = JSON.stringify(whole, (key, value) => (key === "token" && value ? "•••" : value)) ?? "";
+  const json = JSON.stringify(whole) ?? "";
   if (json.length <= LENGTH) return json;
   return `${json.slice(0, LENGTH)} … ${json.length.toLocaleString("en")} characters`;
 }

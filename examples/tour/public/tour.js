@@ -79,9 +79,20 @@ $("crash-button").addEventListener("click", async () => {
     await gr.call("crash");
   } catch (error) {
     const coins = `Coins before: ${before}, now: ${gr.get("till")}.`;
-    say("crash-outcome", `${error.code}: ${error.message} ${coins}`, true);
+    say("crash-outcome", `${error.code}: ${error.message}. ${coins}`, true);
   }
 });
+
+// ---------------------------------------------------------------- the table
+
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+new MutationObserver((changes) => {
+  for (const { target } of changes) {
+    if (target.className !== "sold" || calm.matches) continue;
+    target.animate({ background: ["var(--tint)", "transparent"], color: ["var(--accent)", "inherit"] }, 900);
+  }
+}).observe($("acts"), { childList: true, subtree: true });
 
 // ---------------------------------------------------------------- the second window
 

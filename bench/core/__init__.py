@@ -1,0 +1,1 @@
+"""The core in one process: state, patches, turns, workers, memory."""

@@ -1,0 +1,100 @@
+"""The servers that asgi.py and isolation.py load: ``python -m bench.load.server echo|greenroom``.
+
+Both are uvicorn with the settings of ``greenroom run`` and uvloop. The echo does what an event
+costs at least: decode the frame, store into a dict, encode one answer.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+import uvicorn
+
+import greenroom as gr
+from greenroom.adapters import asgi
+from greenroom.cli.run import listen, server_config
+
+Message = MutableMapping[str, Any]
+
+
+@gr.handler(inline=True)
+def inline(state: Any, payload: Any) -> None:
+    state["n"] = payload
+
+
+@gr.handler(name="eager")
+async def eager(state: Any, payload: Any) -> None:
+    state["n"] = payload
+
+
+def worker(state: Any, payload: Any) -> None:
+    state["n"] = payload
+
+
+def sleep(payload: float) -> None:
+    time.sleep(payload)
+
+
+def spin(payload: float) -> None:
+    end = time.monotonic() + payload
+    while time.monotonic() < end:
+        pass
+
+
+def compute(payload: int) -> int:
+    """One long call that keeps the interpreter to itself until it is told to give way."""
+    total = 0
+    for number in range(payload):
+        total += number
+    return total
+
+
+async def echo(
+    scope: Message,
+    receive: Callable[[], Awaitable[Message]],
+    send: Callable[[Message], Awaitable[None]],
+) -> None:
+    if scope["type"] != "websocket":
+        return
+    await receive()
+    await send({"type": "websocket.accept"})
+    state: dict[str, Any] = {}
+    seq = 0
+    while True:
+        message = await receive()
+        if message["type"] != "websocket.receive":
+            return
+        frame = orjson.loads(message["text"])
+        state["n"] = frame["data"]
+        seq += 1
+        answer = {"type": "gr:result", "seq": seq, "id": frame["id"], "data": {"n": state["n"]}}
+        await send({"type": "websocket.send", "text": orjson.dumps(answer).decode()})
+
+
+def main(kind: str) -> None:
+    settings = gr.Settings(
+        rate=1e6,
+        burst=1_000_000,
+        max_sessions_per_peer=0,
+        mailbox_messages=0,
+        workers=8,
+        switch_interval=0.001,
+    )
+    app = gr.App(
+        state={"n": 0}, handlers=[inline, eager, worker, sleep, spin, compute], settings=settings
+    )
+    config = server_config(app, asgi.application(app))
+    if kind == "echo":
+        config.app = echo
+    config.loop = "uvloop"
+    sock = listen("127.0.0.1", 0)
+    print(sock.getsockname()[1], flush=True)
+    uvicorn.Server(config).run(sockets=[sock])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,52 @@
+"""`greenroom doctor`: what it shows, and the code it ends with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from greenroom import cli
+from greenroom.cli import doctor
+
+
+def test_a_healthy_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor"]) == cli.OK
+    said = capsys.readouterr().out
+    for word in ("CPython", "orjson", "msgspec", "uvloop", "open files", "_fast", "asgi"):
+        assert word in said, word
+    assert "problem" not in said
+
+
+def test_an_application(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "doctored.py"
+    path.write_text("def add(payload): return payload\n\ndef odd(one): pass\n")
+    assert cli.main(["doctor", str(path)]) == cli.OK
+    said = capsys.readouterr().out
+    assert "browsers may call 1 function" in said
+    assert "doctored.py:1" in said
+    assert "left out: doctored.odd" in said
+
+
+def test_an_application_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "nowhere.py"]) == cli.NOT_FOUND
+    assert "nowhere.py" in capsys.readouterr().err
+
+
+def test_what_is_missing_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "NEEDED", (*doctor.NEEDED, "not-a-package-of-ours"))
+    assert cli.main(["doctor"]) == cli.UNHEALTHY
+    said = capsys.readouterr().out
+    assert "not-a-package-of-ours: missing" in said
+    assert "problem: not-a-package-of-ours is not installed" in said
+
+
+def test_a_core_that_was_not_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "_gone.pyi").touch()
+    monkeypatch.setattr(doctor, "CORE", tmp_path)
+    assert cli.main(["doctor"]) == cli.UNHEALTHY
+    assert "_gone: missing" in capsys.readouterr().out

@@ -1,0 +1,86 @@
+// What the bindings decide without a document; the rest is tested in a real browser.
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { contextOf, resolve, textOf } from "../../src/client/bind.js";
+import { Bytes } from "../../src/client/codec.js";
+import { controlValue, payloadOf } from "../../src/client/forms.js";
+import { safeTarget, safeUrl } from "../../src/client/sanitize.js";
+
+const outer = { outer: null, path: ["rows", "r.1"], key: "r.1", keyName: "id", itemName: "row" };
+const inner = { outer, path: ["rows", "r.1", "tags", "0"], key: 0, keyName: "keyVariable", itemName: "valueVariable" };
+
+test("paths inside loops", () => {
+  assert.deepEqual(resolve("a.b", null), { path: ["a", "b"] });
+  assert.deepEqual(resolve("row", outer), { path: ["rows", "r.1"] });
+  assert.deepEqual(resolve("row.title", inner), { path: ["rows", "r.1", "title"] });
+  assert.deepEqual(resolve("valueVariable", inner), { path: ["rows", "r.1", "tags", "0"] });
+  assert.deepEqual(resolve("id", inner), { key: "r.1" });
+  assert.deepEqual(resolve("id.x", inner), { path: ["id", "x"] }); // a key has no inside: the state's own
+  assert.deepEqual(resolve("count", inner), { path: ["count"] });
+});
+
+test("the context of events inside loops", () => {
+  const get = (path) => path.join("/");
+  assert.deepEqual(contextOf(null, get), {});
+  assert.deepEqual(contextOf(inner, get), {
+    id: "r.1",
+    row: "rows/r.1",
+    keyVariable: 0,
+    valueVariable: "rows/r.1/tags/0",
+  });
+});
+
+test("values as text", () => {
+  const shown = [null, undefined, 0, false, "x", { a: 1 }, [1], new Bytes(new Uint8Array(0), "", "a.png")].map(textOf);
+  assert.deepEqual(shown, ["", "", "0", "false", "x", '{"a":1}', "[1]", "a.png"]);
+});
+
+test("URLs that may stand in attributes", () => {
+  const good = [
+    "http://x", "https://x/y?z#w", "mailto:a@b", "", "#top", "/a", "./a", "a/b:c", "?q=a:b", "//host/x", "blob:https://x/1",
+    "data:image/png;base64,AA==", "DATA:image/svg+xml,%3Csvg/%3E", " https://x",
+  ];
+  const bad = [
+    "javascript:alert(1)", " javascript:alert(1)", "java\nscript:alert(1)", "JAVASCRIPT:1", "\u0001javascript:1", "vbscript:x",
+    "data:text/html,x", "data:,x", "data:image", "file:///etc/passwd", "ftp://x", "about:blank", ":x", "j\tavascript:x",
+  ];
+  for (const url of good) assert.equal(safeUrl(url), true, url);
+  for (const url of bad) assert.equal(safeUrl(url), false, url);
+  assert.deepEqual(["https://x", "mailto:a@b", "/x", "blob:x", " data:image/png,x", "javascript:1"].map(safeTarget), [
+    true, true, true, false, false, false,
+  ]);
+});
+
+test("payloads of controls", async () => {
+  const file = new File([Uint8Array.of(1, 2)], "a.bin", { type: "a/b" });
+  const cases = [
+    [{ type: "text", value: "x" }, "x"],
+    [{ type: "textarea", value: "x\ny" }, "x\ny"],
+    [{ type: "checkbox", checked: true, value: "on" }, true],
+    [{ type: "number", value: "", valueAsNumber: NaN }, null],
+    [{ type: "number", value: "1.5", valueAsNumber: 1.5 }, 1.5],
+    [{ type: "range", value: "3", valueAsNumber: 3 }, 3],
+    [{ type: "select-one", value: "b" }, "b"],
+    [{ type: "select-multiple", selectedOptions: [{ value: "a" }, { value: "c" }] }, ["a", "c"]],
+    [{ type: "date", value: "2024-05-06" }, "2024-05-06"],
+    [{ type: "file", files: [file] }, [{ name: "a.bin", type: "a/b", data: new Bytes(Uint8Array.of(1, 2), "a/b", "a.bin") }]],
+  ];
+  for (const [control, payload] of cases) assert.deepEqual(await controlValue(control), payload, control.type);
+});
+
+test("payloads of events", async () => {
+  const keys = { ctrlKey: true, shiftKey: false, altKey: false, metaKey: true };
+  const button = { tagName: "BUTTON" };
+  const field = { tagName: "INPUT", type: "text", value: "x" };
+  assert.deepEqual(await payloadOf({ type: "click", ...keys }, button), { ctrl: true, shift: false, alt: false, meta: true });
+  assert.deepEqual(await payloadOf({ type: "keydown", ...keys, key: "a" }, field), {
+    ctrl: true, shift: false, alt: false, meta: true, key: "a",
+  });
+  assert.equal(await payloadOf({ type: "change" }, field), "x");
+  assert.equal(await payloadOf({ type: "toggle" }, button), null);
+  const custom = new (class CustomEvent extends Event {
+    detail = { mine: 1 };
+  })("chosen");
+  assert.deepEqual(await payloadOf(custom, button), { mine: 1 });
+});
