@@ -93,13 +93,16 @@ def _fixed(value: Any) -> bool:
     return type(value) in (tuple, frozenset) and all(_fixed(item) for item in value)
 
 
+def _kind(leaf: object) -> str:
+    return type(leaf).__qualname__
+
+
 def _leaf_rule(leaf: Any, private: bool, path: str) -> bool:
     """True when each session needs its own copy of a template's leaf; raises when it cannot be had.
 
     Below a private key only plain containers are copied: the rest (connections, clients, locks) is
     shared.
     """
-    kind: type[object] = type(leaf)
     if _fixed(leaf):
         return False
     if private and not isinstance(leaf, CONTAINERS):
@@ -110,7 +113,7 @@ def _leaf_rule(leaf: Any, private: bool, path: str) -> bool:
         if private:
             return False
         raise TypeError(
-            f"the initial state's {path!r} ({kind.__qualname__}) cannot be copied for each "
+            f"the initial state's {path!r} ({_kind(leaf)}) cannot be copied for each "
             f"session ({error}): mark it with gr.shared(...) when all sessions may share it, or "
             "give its key a leading underscore, which shares it and keeps it from clients"
         ) from error
