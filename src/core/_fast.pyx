@@ -41,7 +41,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from greenroom.core._turn cimport CURRENT, NEW, OVER, QUEUED, RUNNING, CallPlan, Message, Turn
 
-from greenroom.core._state cimport Ledger
+from greenroom.core._ledger cimport Ledger
 
 from asyncio import CancelledError, Future, InvalidStateError
 from asyncio.tasks import _enter_task, _leave_task

@@ -18,7 +18,7 @@ from cpython.bytes cimport PyBytes_GET_SIZE
 
 from greenroom.core._fast cimport Actor, Core
 from greenroom.core._patch cimport Patch
-from greenroom.core._state cimport Ledger
+from greenroom.core._ledger cimport Ledger
 from greenroom.core._stream cimport Request, Stream
 from greenroom.core._turn cimport Message, Turn, find_turn
 

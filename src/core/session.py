@@ -28,9 +28,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ._fast import Message, Turn, current_turn
+from ._ledger import Ledger
 from ._patch import Segmented
 from ._route import SessionCore
-from ._state import Ledger, StateView
+from ._state import StateView
 from .actions import Actions, Confirmation
 from .callbacks import CallbackTable, Subscription
 from .encode import encode_value
