@@ -406,7 +406,7 @@ class Bus:
             ]
         elif question.per_session and not question.answers:
             raise NotFound(f"query {question.name!r} is answered by a session; ask it from one")
-        done, pending = await asyncio.wait(asks, timeout=limit)
+        done, pending = await asyncio.wait(asks, timeout=limit or None)
         for ask in pending:
             ask.cancel()
         results: list[Any] = []
@@ -462,13 +462,17 @@ class Bus:
         self, name: str, data: Any, timeout: float | None, session: Session
     ) -> Any:
         """A client asks a public query; the server caps the time-out."""
+        limit = self._app.settings.query_timeout
+        if timeout is not None:
+            limit = min(timeout, limit) if limit else timeout
+        return await self._ask(self.check_client_query(name), data, limit, session)
+
+    def check_client_query(self, name: str) -> Question:
+        """The public query of that name; unknown and internal ones are one answer."""
         question = self._public_questions.get(name)
         if question is None:
             raise NotFound(f"no query {name!r}")
-        limit = self._app.settings.query_timeout
-        return await self._ask(
-            question, data, limit if timeout is None else min(timeout, limit), session
-        )
+        return question
 
     def authorize(self, session: Session, action: str, name: str, data: Any) -> None:
         """Ask ``Settings.authorize``; raises :class:`Refused` ``unauthorized`` on a no."""

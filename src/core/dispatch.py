@@ -39,6 +39,7 @@ def _query(links: Links, link: ServerLink, request: Request, size: int) -> None:
     name, data, timeout = request.data["name"], request.data["data"], request.data["timeout"]
     session = links.session
     bus = session.app.events
+    bus.check_client_query(name)
     bus.authorize(session, "query", name, data)
     _answer_later(links, link, request, bus.client_request(name, data, timeout, session))
 

@@ -568,7 +568,7 @@ def test_g20_foreign_pages_stay_outside() -> None:
 
     async def main() -> None:
         house = House()
-        async with house.open(), served(asgi.application(house.app)) as port:
+        async with house.open(), served(asgi.application(house.app), lifespan="off") as port:
             url = f"ws://127.0.0.1:{port}/ws"
             for origin in (
                 "http://evil.example",

@@ -276,6 +276,43 @@ def test_g7_clients_that_ignore_the_rules_are_told_too(arun: Any) -> None:
     arun(main)
 
 
+def test_g7_what_takes_too_long_is_told(arun: Any) -> None:
+    """Queries and turns that exceed their time have a word of their own; 0 is no limit."""
+
+    async def slowly(data: Any = None) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def main(query_timeout: float, asked: float | None, turn_timeout: float | None) -> str:
+        settings = gr.Settings(
+            watchdog=0.0, drain=0.0, query_timeout=query_timeout, turn_timeout=turn_timeout
+        )
+        app = gr.App(None, [], settings)
+        app.on("app:slow", slowly)
+        app.events.query("app:slow", internal=False)(slowly)
+        app.events.query("app:quick", internal=False)(lambda data: "quick")
+        async with app:
+            visitor = Visitor("v", asyncio.get_running_loop().time)
+            line = ByteLine(app, visitor)
+            if turn_timeout:
+                visitor.submit("app:slow", tag="x")
+            else:
+                name = "app:slow" if asked else "app:quick"
+                data = {"name": name, "data": None, "timeout": asked}
+                visitor.submit("gr:query", data, tag="x")
+            while "x" not in visitor.outcomes:
+                line.pump()
+                line.up()
+                await asyncio.sleep(0)
+                line.down()
+            line.cut()
+            return visitor.outcomes["x"].code or str(visitor.outcomes["x"].value)
+
+    assert arun(lambda: main(0.01, 5.0, None)) == "timeout"
+    assert arun(lambda: main(0.0, 0.01, None)) == "timeout"
+    assert arun(lambda: main(0.0, None, None)) == "quick"
+    assert arun(lambda: main(1.0, None, 0.01)) == "timeout"
+
+
 async def down(line: ByteLine) -> None:
     """Carry all there is to the client, in as many parts as the app hands it over."""
     await asyncio.sleep(0)
