@@ -35,7 +35,17 @@ from ._state import StateView
 from .actions import Actions, Confirmation
 from .callbacks import CallbackTable, Subscription
 from .encode import encode_value
-from .errors import BadPayload, Busy, Closed, Cycle, NotFound, Refused, TooLarge, Unencodable
+from .errors import (
+    BadPayload,
+    Busy,
+    Closed,
+    Cycle,
+    NotFound,
+    Refused,
+    Timeout,
+    TooLarge,
+    Unencodable,
+)
 from .links import Links
 from .log import Record, SessionLog
 from .parts import Handler
@@ -71,7 +81,7 @@ SUBSCRIPTS = frozenset(
 NO_LINKS: Mapping[str, ServerLink] = MappingProxyType({})
 
 #: Errors whose code and text are meant for clients; everything else is ``handler_error``.
-PUBLIC_ERRORS = (BadPayload, Busy, Closed, Cycle, Refused)
+PUBLIC_ERRORS = (BadPayload, Busy, Closed, Cycle, Refused, Timeout)
 
 
 class Outgoing(NamedTuple):
