@@ -684,6 +684,9 @@ cdef class Core:
         After ``timeout`` seconds (0: never) the future gets Timeout, and the message is dropped
         when its turn has not begun. All asks share one timer, which is a few ms late.
         """
+        return self.ask_here(actor, message, timeout)
+
+    cdef object ask_here(self, Actor actor, Message message, double timeout):
         future = self.make_future()
         message.reply = future
         actor.post(message)
