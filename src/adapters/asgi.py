@@ -29,7 +29,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from asyncio.tasks import _enter_task, _leave_task  # type: ignore[attr-defined]
+from asyncio.tasks import _enter_task, _leave_task
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -379,6 +379,7 @@ class _Socket:
         """
         loop, writer, send = self._loop, self._writer, self._send
         assert send is not None
+        assert writer is not None
         try:
             _enter_task(loop, writer)
         except RuntimeError:
@@ -472,6 +473,7 @@ class _Socket:
         send, queue = self._send, self._queue
         connection = self._connection
         assert send is not None
+        assert writer is not None
         assert connection is not None
         try:
             while True:
