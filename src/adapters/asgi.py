@@ -473,7 +473,6 @@ class _Socket:
         send, queue = self._send, self._queue
         connection = self._connection
         assert send is not None
-        assert writer is not None
         assert connection is not None
         try:
             while True:
