@@ -118,6 +118,7 @@ class Session(Actions, SessionCore):
     """
 
     __slots__ = (
+        "_noticed",
         "by_hello",
         "cookies",
         "created",
@@ -149,6 +150,7 @@ class Session(Actions, SessionCore):
         self.userinfo: dict[str, Any] = {}
         self.created = time.time()
         self.last_active = app.clock.time()
+        self._noticed = 0  # of the messages it was sent, at the last look
         self.phase = "opening"
         self.by_hello = False  # opened by a client's hello
         self.watched: float | None = None
@@ -517,7 +519,7 @@ class Session(Actions, SessionCore):
 
     def deadline(self) -> float | None:
         """When it ends if nobody comes; None while a client is connected."""
-        if self.phase == "closed" or (self._links is not None and self._links.connections):
+        if self.ended or (self._links is not None and self._links.connections):
             return None
         settings = self.app.settings
         unused = self.by_hello and not self.acknowledged
@@ -525,7 +527,11 @@ class Session(Actions, SessionCore):
         return self.last_active + ttl if ttl else None
 
     def due(self, now: float) -> None:
-        self._close("nobody came back")
+        if self.posted != self._noticed and not self.by_hello:  # somebody still talks to it
+            self._noticed = self.posted
+            self.last_active = now
+        else:
+            self._close("nobody came back")
 
 
 class HookReply:
