@@ -3,6 +3,7 @@
 #   make build    .venv with everything in it, compiled modules up to date; edits to .py are live
 #   make run      serve examples/tour on http://127.0.0.1:8000 (PORT=...)
 #   make test     every test, Python and JavaScript (ARGS="-k link -x" goes to pytest)
+#   make cuts     the guarantees' stories of cuts, with CUTS=10000 seeds instead of hundreds
 #   make lint     style, types, stubs, floors; changes nothing
 #   make format   put the style right
 #   make bench    every measurement, a few minutes; writes bench/results/ (ARGS goes to bench)
@@ -16,6 +17,7 @@
 PYTHON ?= python3
 PORT   ?= 8000
 ARGS   ?=
+CUTS   ?= 10000
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -28,7 +30,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: build run test pytest jstest lint format bench bench-micro docs clean FORCE \
+.PHONY: build run test pytest jstest cuts lint format bench bench-micro docs clean FORCE \
         lint-style lint-types lint-stubs lint-floors lint-cython lint-js
 
 # ------------------------------------------------------------------ build
@@ -75,6 +77,10 @@ pytest: build
 
 jstest: build
 	$(if $(JS_TESTS),node --test $(JS_TESTS))
+
+# Minutes. A story that fails names its seed; GREENROOM_SEED=... tells only that one.
+cuts: build
+	GREENROOM_CUTS=$(CUTS) $(PY) -m pytest tests/guarantees -o faulthandler_timeout=0 $(ARGS)
 
 bench: build
 	$(PY) -m bench --save $(ARGS)

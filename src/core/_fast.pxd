@@ -119,6 +119,7 @@ cdef class Core:
     cdef public long long begun          # turns begun, for the growth of the pool
     cdef public double ask_timeout       # Settings.ask_timeout
     cdef bint is_loop(self) noexcept     # whether the calling thread is the loop's
+    cdef object ask_here(self, Actor actor, Message message, double timeout)
     cdef double now(self)
     cdef int end_burst(self) except -1
     cdef void arm(self)

@@ -41,7 +41,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from greenroom.core._turn cimport CURRENT, NEW, OVER, QUEUED, RUNNING, CallPlan, Message, Turn
 
-from greenroom.core._state cimport Ledger
+from greenroom.core._ledger cimport Ledger
 
 from asyncio import CancelledError, Future, InvalidStateError
 from asyncio.tasks import _enter_task, _leave_task
@@ -687,6 +687,9 @@ cdef class Core:
         After ``timeout`` seconds (0: never) the future gets Timeout, and the message is dropped
         when its turn has not begun. All asks share one timer, which is a few ms late.
         """
+        return self.ask_here(actor, message, timeout)
+
+    cdef object ask_here(self, Actor actor, Message message, double timeout):
         future = self.make_future()
         message.reply = future
         actor.post(message)

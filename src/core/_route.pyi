@@ -6,6 +6,8 @@ The compiled halves of Session, Links and Connection; those hold all the rest.
 from collections.abc import Mapping
 from typing import Any, final
 
+from typing_extensions import disjoint_base
+
 from ._fast import Actor, Core, Message, Turn
 from ._patch import Patch
 from ._stream import Request, Stream
@@ -15,6 +17,7 @@ __all__ = ["TRANSPORT_ROOM", "ConnectionCore", "LinksCore", "Outlet", "SessionCo
 
 TRANSPORT_ROOM: int  # a transport with more buffered is handed nothing
 
+@disjoint_base
 class SessionCore(Actor):
     """What a session does for every event. ``Session`` is the one subclass.
 
@@ -73,6 +76,7 @@ class SessionCore(Actor):
         The answer is the encoded result of ``message``, or an Answer. The outbox is emptied.
         """
 
+@disjoint_base
 class LinksCore:
     """What the links of a session do for every event. ``Links`` is the one subclass."""
 
@@ -94,6 +98,7 @@ class LinksCore:
     def flush_soon(self, link: Stream) -> None:
         """The link may have something for its transport."""
 
+@disjoint_base
 class ConnectionCore:
     """What a connection does for every packet. ``Connection`` is the one subclass.
 

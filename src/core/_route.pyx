@@ -15,10 +15,12 @@ with any client. What is delivered enters the streams of all links before any of
 
 cimport cython
 from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_GetItem
+from cpython.object cimport PyObject
 
 from greenroom.core._fast cimport Actor, Core
 from greenroom.core._patch cimport Patch
-from greenroom.core._state cimport Ledger
+from greenroom.core._ledger cimport Ledger
 from greenroom.core._stream cimport Request, Stream
 from greenroom.core._turn cimport Message, Turn, find_turn
 
@@ -46,7 +48,9 @@ cdef class SessionCore(Actor):
 
     cpdef tuple resolve(self, str event, str label):
         """The handlers and callbacks of an event, in the order they run; empty for none."""
-        cdef tuple handlers = self.table.resolve(event, label)
+        cdef tuple handlers
+        cdef PyObject* found = PyDict_GetItem(<dict?>self.table.index.fixed, event)
+        handlers = self.table.resolve(event, label) if found == NULL else <tuple?><object>found
         if self._listeners is not None:
             handlers = handlers + <tuple?>self._listeners.resolve(event, label)
         return handlers
@@ -115,7 +119,7 @@ cdef class SessionCore(Actor):
         cdef Core core = self.core
         cdef Message message = self.make(event, payload, NORMAL, priority, context, handlers)
         if timeout is None and core.is_loop() and find_turn() is None:  # nobody is held up
-            return core.ask(self, message, core.ask_timeout)
+            return core.ask_here(self, message, core.ask_timeout)
         return core.ask_anywhere(self, message, timeout)
 
     # -- how turns end ----------------------------------------------------------------------

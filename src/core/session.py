@@ -28,13 +28,24 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ._fast import Message, Turn, current_turn
+from ._ledger import Ledger
 from ._patch import Segmented
 from ._route import SessionCore
-from ._state import Ledger, StateView
+from ._state import StateView
 from .actions import Actions, Confirmation
 from .callbacks import CallbackTable, Subscription
 from .encode import encode_value
-from .errors import BadPayload, Busy, Closed, Cycle, NotFound, Refused, TooLarge, Unencodable
+from .errors import (
+    BadPayload,
+    Busy,
+    Closed,
+    Cycle,
+    NotFound,
+    Refused,
+    Timeout,
+    TooLarge,
+    Unencodable,
+)
 from .links import Links
 from .log import Record, SessionLog
 from .parts import Handler
@@ -70,7 +81,7 @@ SUBSCRIPTS = frozenset(
 NO_LINKS: Mapping[str, ServerLink] = MappingProxyType({})
 
 #: Errors whose code and text are meant for clients; everything else is ``handler_error``.
-PUBLIC_ERRORS = (BadPayload, Busy, Closed, Cycle, Refused)
+PUBLIC_ERRORS = (BadPayload, Busy, Closed, Cycle, Refused, Timeout)
 
 
 class Outgoing(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import threading
 from typing import Any
 
@@ -491,7 +491,7 @@ def test_a_worker_ships_in_part_too_and_its_own_values_when_it_assigns(arun: Any
 
 def test_the_first_snapshot_holds_values_of_every_kind(arun: Any) -> None:
     async def story() -> None:
-        values = {"raw": b"abc", "day": datetime.date(2020, 1, 2), "set": {1}, "list": [(1, b"q")]}
+        values = {"raw": b"abc", "day": dt.date(2020, 1, 2), "set": {1}, "list": [(1, b"q")]}
         async with App(state=values) as app:
             visitor = await Visitor(app).open()
             assert visitor.frames[1]["data"] == {

@@ -129,10 +129,10 @@ class Script(Verdict):
                     self.stage.clock.advance(away)
                     line = ByteLine(self.stage.app, visitor)
             await asyncio.sleep(0)
-            if not visitor.unanswered and not self.stage.app.stats()["messages"]["pending"]:
-                if "barrier" not in visitor.sent:
-                    visitor.submit("barrier", tag="barrier")
-                    line.pump()
+            quiet = not visitor.unanswered and not self.stage.app.stats()["messages"]["pending"]
+            if quiet and "barrier" not in visitor.sent:
+                visitor.submit("barrier", tag="barrier")
+                line.pump()
         self.check()
         self.session_of(visitor).close()
         await asyncio.sleep(0)

@@ -37,7 +37,7 @@ class House:
 
     def __init__(self, **settings: Any) -> None:
         self.clock = ManualClock(1_000_000.0)
-        defaults = {"watchdog": 0.0, "drain": 0.0, "secret": SECRET, "rate": 0.0}
+        defaults: dict[str, Any] = {"watchdog": 0.0, "drain": 0.0, "secret": SECRET, "rate": 0.0}
         self.app = gr.App(
             {"mine": ""},
             [self.write, self.own],
@@ -55,7 +55,7 @@ class House:
 
     @gr.handler(inline=True)
     def own(self, session: gr.Session) -> str:
-        return session.id
+        return str(session.id)
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
@@ -230,8 +230,7 @@ def test_g20_a_replayed_token_of_a_session_that_is_gone() -> None:
     async def attack(house: House) -> None:
         other = Attacker(house)
         token = (await other.hello())[0]["data"]["token"]
-        session = next(reversed(house.app.sessions.values()))
-        session.close()
+        list(house.app.sessions.values())[-1].close()
         await carry(other.line)
         attacker = Attacker(house)
         is_close(await attacker.hello(token=token), "unauthorized", "fresh")
@@ -564,11 +563,11 @@ def test_g20_a_flood_is_refused_then_closed() -> None:
 
 
 def test_g20_foreign_pages_stay_outside() -> None:
-    """Origins are refused before the handshake; the token never is in a URL; no hello, no session."""
+    """Refused before the handshake; a token in the URL is nothing; no hello, no session."""
 
     async def main() -> None:
         house = House()
-        async with house.open(), served(asgi.application(house.app)) as port:
+        async with house.open(), served(asgi.application(house.app), lifespan="off") as port:
             url = f"ws://127.0.0.1:{port}/ws"
             for origin in (
                 "http://evil.example",

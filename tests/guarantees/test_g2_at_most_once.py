@@ -147,7 +147,7 @@ def test_g2_a_link_beyond_its_window_still_knows_its_ids() -> None:
             await carry(line)
             submit(visitor, "before")
             submit(visitor, "after")
-            before, after = visitor.link.take()
+            before, _ = visitor.link.take()
             line.upward += before.data + b"\n"  # the other one never left
             line.up()
             line.cut()

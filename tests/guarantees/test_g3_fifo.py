@@ -1,4 +1,4 @@
-"""G3: first in, first out per session and lane, whatever the messages are and however long they take.
+"""G3: first in, first out per session and lane, whatever the messages are and however they last.
 
 Sync handlers on workers, async ones on the loop, inline ones, client events, signals, queries, held
 turns and timers, mixed by a seed. Some of them wait until the test, which chooses by the same seed,

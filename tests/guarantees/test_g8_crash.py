@@ -71,7 +71,7 @@ class Stage:
     def __init__(self, **settings: Any) -> None:
         self.clock = ManualClock()
         self.gates = Gates()
-        defaults = {"watchdog": 0.0, "drain": 0.0, "workers": 2}
+        defaults: dict[str, Any] = {"watchdog": 0.0, "drain": 0.0, "workers": 2}
         self.app = gr.App(
             copy.deepcopy(INITIAL),
             [self.inline, self.sync, self.waiting, self.long_sync, self.long_async, self.fine],
@@ -99,7 +99,7 @@ class Stage:
         raise Boom
 
     def long_sync(self, state: Any, session: gr.Session, payload: Any) -> None:
-        """The gate is in the middle; a push that fell due meanwhile goes with the next statement."""
+        """The gate is in the middle; a push that falls due goes with the next statement."""
         self.run(state, session, HALVES)
         self.gates.block()
         self.run(state, session, payload, HALVES)
@@ -203,9 +203,9 @@ def test_g8_what_a_long_turn_has_shipped_is_corrected(handler: str, arun: Any) -
                 assert raw(seen.session) == before, stop
                 assert seen.visitor.state == mirror, stop
                 # Events that were shipped stay; those of the second half never left.
-                names = [type for type, _ in seen.visitor.events[events:]]
+                names = [name for name, _ in seen.visitor.events[events:]]
                 assert names in (["app:first", "gr:notify"], []), names
-            assert not any(type == "app:last" for type, _ in seen.visitor.events)
+            assert not any(name == "app:last" for name, _ in seen.visitor.events)
             # Who comes now gets the state without a trace of it.
             late = Seen(stage, seen.visitor.link.token)
             await late.carry()

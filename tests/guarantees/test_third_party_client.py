@@ -121,20 +121,21 @@ class Client:
     # -- the rules ----------------------------------------------------------------------------
 
     async def _take(self, frame: dict[str, Any]) -> None:
-        type, data = frame["type"], frame.get("data")
-        if type == "gr:welcome":
+        kind: str = frame["type"]
+        data: Any = frame.get("data")
+        if kind == "gr:welcome":
             await self._welcomed(data)
-        elif type == "gr:close":
+        elif kind == "gr:close":
             self.closed = data
-        elif type == "gr:ping":
+        elif kind == "gr:ping":
             await self._say({"type": "gr:pong", "data": {"id": self.next_id - 1}})
-        elif type == "gr:nack":
+        elif kind == "gr:nack":
             await self._again(data["ack"])
         elif "seq" in frame:
             assert frame["seq"] == self.seq + 1, "a gap or a repetition in the stream"
             self.seq = frame["seq"]
-            self.trace.append(type)
-            self._apply(type, frame, data)
+            self.trace.append(kind)
+            self._apply(kind, frame, data)
 
     async def _welcomed(self, data: dict[str, Any]) -> None:
         if data["link"] != self.link:  # a new link: nobody knows what became of what was sent
@@ -148,29 +149,29 @@ class Client:
             self.welcomes.append("gap")
             self.seq = data["seq"]
             pending = data["pending"]
-            self._lose([id for id in self.kept if id <= data["ack"] and id not in pending])
+            self._lose([n for n in self.kept if n <= data["ack"] and n not in pending])
         self.link, self.session, self.token = data["link"], data["session"], data["token"]
         self.live = True
         await self._again(data["ack"])
 
     async def _again(self, ack: int) -> None:
-        for id, (_, frame) in sorted(self.kept.items()):
-            if id > ack:
+        for number, (_, frame) in sorted(self.kept.items()):
+            if number > ack:
                 await self._say(frame)
 
-    def _lose(self, ids: list[int]) -> None:
-        for id in ids:
-            self._settle(id, ("lost",))
+    def _lose(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self._settle(number, ("lost",))
 
-    def _settle(self, id: int, value: Any) -> None:
-        name, _ = self.kept.pop(id)
+    def _settle(self, number: int, value: Any) -> None:
+        name, _ = self.kept.pop(number)
         assert name not in self.answers, "answered twice"
         self.answers[name] = value
 
-    def _apply(self, type: str, frame: dict[str, Any], data: Any) -> None:
-        if type == "gr:snapshot":
+    def _apply(self, kind: str, frame: dict[str, Any], data: Any) -> None:
+        if kind == "gr:snapshot":
             self.state = data
-        elif type == "gr:state":
+        elif kind == "gr:state":
             for path, value in data.get("=", {}).items():
                 parent, key = self._at(path)
                 parent[key] = value
@@ -180,13 +181,13 @@ class Client:
             for path, tail in data.get("+", {}).items():
                 parent, key = self._at(path)
                 parent[key] = parent[key] + tail
-        elif type == "gr:result":
+        elif kind == "gr:result":
             if frame["id"] in self.kept:
                 self._settle(frame["id"], data)
-        elif type == "gr:error":
+        elif kind == "gr:error":
             if frame["id"] in self.kept:
                 self._settle(frame["id"], (data["code"],))
-        elif not type.startswith("gr:"):
+        elif not kind.startswith("gr:"):
             self.events.append(data)
 
     def _at(self, path: str) -> tuple[Any, str]:

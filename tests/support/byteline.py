@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tests.support.visitor import Visitor
+
 from greenroom import App
 from greenroom.adapters.base import ROOM
 from greenroom.core.types import Packet
-from tests.support.visitor import Visitor
 
 
 class ByteLine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from tests.support.visitor import Visitor
 from websockets.asyncio.client import ClientConnection, connect
@@ -41,11 +41,11 @@ class Dialler:
         self._task: asyncio.Task[None] | None = None
         self._sending = asyncio.Lock()
 
-    async def __aenter__(self) -> Dialler:
+    async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._live())
         return self
 
-    async def __aexit__(self, *exc: Any) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         assert self._task is not None
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

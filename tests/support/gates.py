@@ -21,8 +21,13 @@ class Gates:
 
     async def pause(self) -> None:
         """Wait on the loop."""
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.append(lambda: future.done() or future.set_result(None))
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def go_on() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        self._waiting.append(go_on)
         await future
 
     def block(self) -> None:

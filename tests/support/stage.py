@@ -104,11 +104,16 @@ class Stage:
     """An app, its diary, and its manual clock."""
 
     def __init__(self, *, threads: bool = False, after: Stage | None = None, **options: Any):
-        self.clock = ManualClock() if after is None else after.clock
-        self.diary = Diary() if after is None else after.diary
+        self.clock: ManualClock = ManualClock() if after is None else after.clock
+        self.diary: Diary = Diary() if after is None else after.diary
         self.threads = threads
         self.dead = False  # killed: nothing takes effect any more
-        defaults = {"watchdog": 0.0, "workers": 2, "rate": 0.0, "secret": "of this stage" * 3}
+        defaults: dict[str, Any] = {
+            "watchdog": 0.0,
+            "workers": 2,
+            "rate": 0.0,
+            "secret": "of this stage" * 3,
+        }
         settings = gr.Settings(**(defaults | options))
         self.app = gr.App(
             copy.deepcopy(INITIAL),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from tests.support.byteline import ByteLine
 from tests.support.stage import Stage, random_ops
@@ -193,10 +192,10 @@ class Story(Verdict):
                 line.up()
                 line.down()
                 pending = self.stage.app.stats()["messages"]["pending"]
-                if visitor.live and not pending and not visitor.unanswered and line.quiet:
-                    if visitor not in barriers:
-                        barriers[visitor] = visitor.submit("barrier", tag="barrier")
-                        line.pump()
+                waits = pending or visitor.unanswered or not line.quiet
+                if visitor.live and not waits and visitor not in barriers:
+                    barriers[visitor] = visitor.submit("barrier", tag="barrier")
+                    line.pump()
             if len(barriers) == len(self.visitors) and not any(
                 visitor.unanswered or not self.lines[visitor].quiet for visitor in self.visitors
             ):

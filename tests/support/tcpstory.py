@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 from tests.support.dialler import Dialler
 from tests.support.proxy import Proxy
@@ -36,6 +37,9 @@ class TcpStory(Verdict):
             if rng.random() < 0.1:
                 self.stage.clock.advance(self.stage.app.settings.window + 1)
 
+    def has_room(self, room: int) -> bool:
+        return len(self.visitor.unanswered) <= room
+
     async def play(self, events: int) -> None:
         rng, visitor = self.rng, self.visitor
         async with Dialler(visitor, self.proxy.port, before=self.arm) as dialler:
@@ -44,8 +48,7 @@ class TcpStory(Verdict):
                 self.asked[tag] = name
                 ops = random_ops(rng, rng.randrange(4))
                 await dialler.submit(name, {"tag": tag, "ops": ops}, tag=tag)
-                room = rng.randrange(4)
-                await dialler.until(lambda room=room: len(visitor.unanswered) <= room)
+                await dialler.until(partial(self.has_room, rng.randrange(4)))
             await dialler.answered()
             await dialler.answered(await dialler.submit("barrier", tag="barrier"))
             self.check()
