@@ -23,7 +23,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextvars import Context, copy_context
 from pathlib import Path
 from types import MappingProxyType, ModuleType, TracebackType
-from typing import Any, Self, TypeGuard
+from typing import Any, Final, Self, TypeGuard
 
 from ._fast import current_turn
 from .budget import Budget
@@ -45,6 +45,8 @@ from .types import DEFAULT_LABEL, Clock, Transport
 from .watchdog import Blockage
 
 __all__ = ["App", "Group", "View"]
+
+LAST_TURNS: Final = 1.0  # seconds on_close has when all of the drain was used up by running turns
 
 
 class View:
@@ -291,11 +293,13 @@ class App:
             return
         self.phase = "draining"
         drain = self.settings.drain if drain is None else drain
+        until = asyncio.get_running_loop().time() + drain
         await self.scheduler.drain(drain)
         self.reception.drain(drain)
         for session in tuple(self._sessions.values()):
             session.close("the app stops")
-        await self.scheduler.drain(drain)
+        left = until - asyncio.get_running_loop().time()
+        await self.scheduler.drain(max(left, min(drain, LAST_TURNS)))
         for session in tuple(self._sessions.values()):
             session.end("the app stops")
         self.events.stop()
