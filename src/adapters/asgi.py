@@ -259,6 +259,7 @@ class Application:
         finally:
             self._sockets.discard(socket)
             socket.end(connection)
+            socket.let_go()
             socket.over.set_result(None)
 
 
@@ -542,6 +543,10 @@ class _Socket:
                 self.end(self._connection)
             if self._reader is not None:
                 self._reader.cancel()
+
+    def let_go(self) -> None:
+        """Hold neither the app's side nor the server's any more: they hold this one."""
+        self._connection = self._send = self._writer = None
 
     def end(self, connection: Connection) -> None:
         """Tell the app, once, that nothing moves any more."""

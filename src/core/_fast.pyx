@@ -234,7 +234,7 @@ cdef class ReadyQueue:
         self.count -= 1
 
     cdef Actor take(self):
-        # one stretch
+        # one stretch; the session is the caller's, `busy`, from here on
         cdef int lane
         if self.lanes == 0:
             return None
@@ -244,6 +244,7 @@ cdef class ReadyQueue:
         if actor.ready_next is not None:
             look_ahead(actor)
         self.drop(actor)
+        actor.busy = True  # here: the caller's next step may free another session, which runs code
         return actor
 
 
@@ -762,7 +763,6 @@ cdef class Core:
                             break
                         self.end_burst()
                         continue
-                    actor.busy = True
                     self.serve(actor, LOOP, None)
                 rounds += 1
                 if not rounds & 15:
@@ -808,6 +808,7 @@ cdef class Core:
             message = actor.take(lane)
             if self.begin(actor, message, queue, worker) == AWAY:
                 return 0
+            message = None  # its end may run code: not between the next look and the next take
         self.release(actor)
         return 0
 
@@ -1025,6 +1026,13 @@ cdef class Core:
             self.answer(message, value, error, on_loop)
         if not turn.concurrent:
             actor.running = None
+        if error is not None:
+            # Its traceback holds frames that hold the turn. Only whoever spawned a job may still ask
+            # the turn for it; it has been logged with all its lines.
+            if turn.concurrent and not message.concurrent:
+                error.__traceback__ = error.__context__ = error.__cause__ = None
+            else:
+                turn.error = None
         if self.refusing:
             self.look_for_end()
         if on_loop and error is not None and isinstance(error, (KeyboardInterrupt, SystemExit)):
@@ -1196,7 +1204,6 @@ cdef class Core:
                 continue
             actor = self.pool_queue.take()
             if actor is not None:
-                actor.busy = True
                 if self.pool_queue.count:
                     self.wake_worker()
                 try:

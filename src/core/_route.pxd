@@ -13,6 +13,7 @@ cdef class SessionCore(Actor):
     cdef public object _log           # SessionLog, or None
     cdef public double last_active    # on the app's clock
     cdef public bint acknowledged     # a client has shown that it is one
+    cdef public bint by_hello         # opened by a client's hello, not by open_session
 
     cpdef tuple resolve(self, str event, str label)
     cpdef object ship(self, bint foreign=*)

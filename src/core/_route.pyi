@@ -28,6 +28,7 @@ class SessionCore(Actor):
     table: Any
     last_active: float
     acknowledged: bool
+    by_hello: bool
     _listeners: Any
     _links: Any
     _log: Any

@@ -25,7 +25,7 @@ from greenroom.core._stream cimport Request, Stream
 from greenroom.core._turn cimport Message, Turn, find_turn
 
 from ._patch import encode_value
-from .errors import NotFound, Unencodable
+from .errors import NotFound
 
 __all__ = ["TRANSPORT_ROOM", "ConnectionCore", "LinksCore", "Outlet", "SessionCore"]
 
@@ -118,6 +118,8 @@ cdef class SessionCore(Actor):
         """
         cdef Core core = self.core
         cdef Message message = self.make(event, payload, NORMAL, priority, context, handlers)
+        if not self.by_hello:
+            self.last_active = core.now()
         if timeout is None and core.is_loop() and find_turn() is None:  # nobody is held up
             return core.ask_here(self, message, core.ask_timeout)
         return core.ask_anywhere(self, message, timeout)
@@ -161,7 +163,7 @@ cdef class SessionCore(Actor):
             return NULL_TEXT
         try:
             encoded = encode_value(result)
-        except (Unencodable, ValueError):
+        except Exception:  # encoders and to_dict() are anybody's code
             return self.answer(message, result, None)
         if type(encoded) is bytes \
                 and PyBytes_GET_SIZE(<bytes>encoded) <= (<Stream>message.link).frame_bytes:
@@ -323,4 +325,7 @@ cdef class Outlet:
         """Flush them."""
         dirty, self.dirty = self.dirty, []
         for connection in dirty:
-            (<ConnectionCore>connection).flush()
+            try:
+                (<ConnectionCore>connection).flush()
+            except Exception as error:  # the others have their turn all the same
+                self.core.report("a connection could not be served", error)

@@ -48,6 +48,7 @@ from .watchdog import Blockage
 __all__ = ["App"]
 
 NOT_RUNNING: Final = "the app does not run: `async with app:` or `await app.start()` first"
+LAST_TURNS: Final = 1.0  # seconds on_close has when all of the drain was used up by running turns
 
 
 class App:
@@ -245,11 +246,13 @@ class App:
             return
         self.phase = "draining"
         drain = self.settings.drain if drain is None else drain
+        until = asyncio.get_running_loop().time() + drain
         await self.scheduler.drain(drain)
         self.reception.drain(drain)
         for session in tuple(self._sessions.values()):
             session.close("the app stops")
-        await self.scheduler.drain(drain)
+        left = until - asyncio.get_running_loop().time()
+        await self.scheduler.drain(max(left, min(drain, LAST_TURNS)))
         for session in tuple(self._sessions.values()):
             session.end("the app stops")
         self.events.stop()

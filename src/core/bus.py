@@ -312,8 +312,7 @@ class Bus:
                 f"max_frame_out ({self._app.settings.max_frame_out})"
             )
         for link, links in tuple(channel.links.items()):
-            link.push_signal(channel.name, encoded)
-            links.flush_soon(link)
+            links.push_signal(link, channel.name, encoded)
         return len(channel.links)
 
     def _offer(self, stream: Stream, data: Any) -> bool:

@@ -33,7 +33,7 @@ Encoded: TypeAlias = bytes | Segmented
 class Links(LinksCore):
     """The links and connections of one session, and its open questions to the user."""
 
-    __slots__ = ("_calls", "_questions", "_watches", "_work")
+    __slots__ = ("_calls", "_checking", "_questions", "_watches", "_work")
 
     session: Session
     by_id: dict[str, ServerLink]
@@ -45,6 +45,7 @@ class Links(LinksCore):
         self._work: dict[ServerLink, dict[int | None, asyncio.Task[Any]]] = {}
         self._questions: dict[int, Confirmation] = {}
         self._calls = 0
+        self._checking = False
 
     # -- coming and going ---------------------------------------------------------------------
 
@@ -62,6 +63,7 @@ class Links(LinksCore):
             raise LinkError("replaced", "another connection resumed this link")
         if previous is not None and previous is not connection:
             previous.end(make_close("replaced", "another connection resumed this link"))
+            previous.let_go()
         token, expires = app.reception.make_token(session, connection.binding)
         self.connections[link] = connection
         connection.attached(self, link)
@@ -140,6 +142,7 @@ class Links(LinksCore):
         connection = self.connections.pop(link, None)
         if connection is not None:
             connection.end(make_close("bye"))
+            connection.let_go()
         if not self.by_id:
             session.linked = False
             session.ledger.forget()
@@ -149,8 +152,13 @@ class Links(LinksCore):
     def close(self, code: str, reason: str, retry: Retry | None = None) -> None:
         """The session ends: every client is told, every link is forgotten."""
         for link in tuple(self.by_id.values()):
-            connection = self.connections.pop(link, None)
+            connection = self.connections.get(link)
             if connection is not None:
+                if code == "bye":  # what was made, and how every frame ended, goes first
+                    for number in link.pending():
+                        link.error(number, "closed", reason)
+                    connection.flush()
+                self.connections.pop(link, None)
                 link.close(code, reason, retry=retry)
                 connection.flush()
             self._forget(link)
@@ -187,7 +195,28 @@ class Links(LinksCore):
         for link in tuple(self.by_id.values()):
             if label is None or link.label == label:
                 link.push_event(type, data, link.label)
-                self.flush_soon(link)
+                self._soon(link)
+
+    def push_signal(self, link: ServerLink, name: str, data: Encoded) -> None:
+        """Put a signal into the stream of a link that subscribed to it."""
+        link.push_signal(name, data)
+        self._soon(link)
+
+    def _soon(self, link: ServerLink) -> None:
+        """Something is in a stream: hand it over, or see that it does not grow without bounds.
+
+        A link with a connection looks at its limits when it hands over; for the others it is done
+        once the burst is over, and not in the middle of a commit.
+        """
+        if link in self.connections:
+            self.flush_soon(link)
+        elif not self._checking:
+            self._checking = True
+            self.session.app.scheduler.at_end_of_burst(self._check)
+
+    def _check(self) -> None:
+        self._checking = False
+        self.committed()
 
     def _snapshot(self) -> tuple[Encoded, int] | None:
         """The state for one link; first, what is pending goes to the links there are.
@@ -237,7 +266,7 @@ class Links(LinksCore):
 class Watch:
     """What has to be looked at later about one link: pings, a dead peer, the end of its window."""
 
-    __slots__ = ("_link", "_links", "watched")
+    __slots__ = ("__weakref__", "_link", "_links", "watched")
 
     def __init__(self, links: Links, link: ServerLink) -> None:
         self._links = links

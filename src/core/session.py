@@ -44,12 +44,11 @@ from .errors import (
     Refused,
     Timeout,
     TooLarge,
-    Unencodable,
 )
 from .links import Links
 from .log import Record, SessionLog
 from .parts import Handler
-from .types import DEFAULT_LABEL, EVENT_NAME, Lane
+from .types import DEFAULT_LABEL, EVENT_NAME, Lane, Place
 
 if TYPE_CHECKING:
     from .app import App
@@ -119,7 +118,6 @@ class Session(Actions, SessionCore):
 
     __slots__ = (
         "_noticed",
-        "by_hello",
         "cookies",
         "created",
         "groups",
@@ -152,7 +150,6 @@ class Session(Actions, SessionCore):
         self.last_active = app.clock.time()
         self._noticed = 0  # of the messages it was sent, at the last look
         self.phase = "opening"
-        self.by_hello = False  # opened by a client's hello
         self.watched: float | None = None
         self.groups: frozenset[str] = frozenset()
 
@@ -262,7 +259,10 @@ class Session(Actions, SessionCore):
         for an event without a handler, :class:`Busy` when the mailbox is full.
         """
         if delay is None and every is None:
-            self.post(self.message(event, payload, Lane.NORMAL, priority, context))
+            message = self.message(event, payload, Lane.NORMAL, priority, context)
+            if not self.by_hello:  # nobody connects: its messages are what keeps it alive
+                self.last_active = self.app.clock.time()
+            self.post(message)
             return None
         make = partial(self.message, event, payload, Lane.BACKGROUND, priority, context)
         make()  # an event without a handler is found out now, not when the timer fires
@@ -369,8 +369,8 @@ class Session(Actions, SessionCore):
                 return Answer(link, None, None, None)
             try:
                 encoded = encode_value(result)
-            except (Unencodable, ValueError) as problem:
-                self.log.write("error", f"the result of {message.event!r}: {problem}")
+            except Exception as problem:
+                self.log.exception(f"the result of {message.event!r}", problem)
                 return Answer(
                     link, number, "handler_error", None, "the result has no form on the wire"
                 )
@@ -387,7 +387,9 @@ class Session(Actions, SessionCore):
         if isinstance(error, PUBLIC_ERRORS):
             retry_after = getattr(error, "retry_after", None)
             return Answer(link, number, error.code, None, str(error), retry_after)
-        text = f"{type(error).__name__}: {error}" if settings.debug else "the handler failed"
+        text = "the handler failed"
+        if settings.debug:
+            text = describe_error(error)
         return Answer(link, number, "handler_error", None, text)
 
     def report(self, message: Message, error: BaseException) -> None:
@@ -409,7 +411,10 @@ class Session(Actions, SessionCore):
         """A view was opened or closed: tell whoever registered for it."""
         handlers = self.resolve(event, link.label)
         if handlers and not self.ended:
-            self.post_event(event, {"label": link.label}, handlers=handlers, label=link.label)
+            try:
+                self.post_event(event, {"label": link.label}, handlers=handlers, label=link.label)
+            except (Busy, Closed) as error:  # counted there; the view itself comes and goes
+                self.log.warning(f"{event} of {link.label!r} was not heard: {error}")
 
     def confirm(self, message: str, *, timeout: float = 60.0) -> Confirmation:
         """Ask the user yes or no: ``await`` it, or ``.result()`` in a sync handler.
@@ -481,8 +486,13 @@ class Session(Actions, SessionCore):
             return
         self._become("close")
         hooks = self.app.close_hooks
-        if hooks:
+        running = self.running is not None  # its clients still hear how this turn ends
+        if running and not hooks:
+            self.clear(Closed(f"session {self.id!r} has ended"))
+        if hooks or running:
             self._post_hooks("gr:closed", hooks, lambda error: self.end(reason))
+        elif self.app.scheduler.inbox:  # perhaps what a turn made that ended on a worker
+            self.app.scheduler.post_to_loop(self.end, reason)
         else:
             self.end(reason)
 
@@ -509,7 +519,7 @@ class Session(Actions, SessionCore):
                 None,
                 tuple(hooks),
                 lane=Lane.CONTROL,
-                place=hooks[0].place,
+                place=hooks[0].place if hooks else Place.INLINE,
                 reply=HookReply(self.app, then),
                 wrapped=False,
             )
@@ -522,7 +532,7 @@ class Session(Actions, SessionCore):
             raise AssertionError(f"a session that is {self.phase} cannot be {event}") from None
 
     def deadline(self) -> float | None:
-        """When it ends if nobody comes; None while a client is connected."""
+        """When it ends if nobody comes; None while a client is connected, and once it is ending."""
         if self.ended or (self._links is not None and self._links.connections):
             return None
         settings = self.app.settings
@@ -552,6 +562,14 @@ class HookReply:
 
     def fail(self, error: BaseException) -> None:
         self._app.call_on_loop(self._then, error)
+
+
+def describe_error(error: BaseException) -> str:
+    """Type and text of an exception, whose ``__str__`` is anybody's code and may raise too."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001
+        return type(error).__name__
 
 
 def check_event_name(event: str) -> None:
