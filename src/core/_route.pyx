@@ -25,7 +25,7 @@ from greenroom.core._stream cimport Request, Stream
 from greenroom.core._turn cimport Message, Turn, find_turn
 
 from ._patch import encode_value
-from .errors import NotFound, Unencodable
+from .errors import NotFound
 
 __all__ = ["TRANSPORT_ROOM", "ConnectionCore", "LinksCore", "Outlet", "SessionCore"]
 
@@ -161,7 +161,7 @@ cdef class SessionCore(Actor):
             return NULL_TEXT
         try:
             encoded = encode_value(result)
-        except (Unencodable, ValueError):
+        except Exception:  # whatever an encoder of the application raises: somebody waits
             return self.answer(message, result, None)
         if type(encoded) is bytes \
                 and PyBytes_GET_SIZE(<bytes>encoded) <= (<Stream>message.link).frame_bytes:
