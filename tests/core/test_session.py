@@ -12,6 +12,7 @@ from tests.core.visitor import Visitor
 
 from greenroom import (
     App,
+    BadHandler,
     BadPayload,
     Busy,
     Closed,
@@ -427,6 +428,20 @@ def test_a_value_that_has_no_form_costs_its_key_alone(arun: Any) -> None:
             visitor.line.close()
 
     arun(story)
+
+
+def test_a_toast_of_no_kind_is_an_error(arun: Any) -> None:
+    async def story() -> None:
+        async with App() as app:
+            with pytest.raises(ValueError, match="info, success, warning, error, not 'fatal'"):
+                app.open_session().notify("x", kind="fatal")  # type: ignore[arg-type]
+
+    arun(story)
+
+
+def test_a_handler_in_the_place_of_the_list_is_an_error_that_shows_the_cure() -> None:
+    with pytest.raises(BadHandler, match=r"handlers=\[add\]"):
+        App(handlers=add)  # type: ignore[arg-type]
 
 
 def test_bad_emits_raise_where_they_are_made(arun: Any) -> None:
