@@ -24,6 +24,7 @@ Kind = Literal["info", "success", "warning", "error"]
 KINDS: Final = get_args(Kind)
 
 SCHEMES: Final = ("", "http", "https", "mailto")
+MODULE_SCHEMES: Final = ("", "http", "https")
 
 
 class Confirmation:
@@ -132,7 +133,12 @@ class Actions:
         self._act("gr:call", {"module": module, "function": function, "args": list(args)})
 
     def import_module(self, url: str) -> None:
-        """Import a JavaScript module of the same origin."""
+        """Import a JavaScript module of the same origin.
+
+        Raises ValueError for other than http, https and relative.
+        """
+        if urlsplit(url).scheme.lower() not in MODULE_SCHEMES:
+            raise ValueError(f"import_module takes http, https and relative URLs, got {url!r}")
         self._act("gr:import", {"url": url})
 
 

@@ -206,9 +206,13 @@ class Session(Actions, SessionCore):
         ``max_frame_out`` and :class:`Unencodable` for data without a form on the wire.
         """
         check_event_name(event)
-        self._act(event, data, label)
+        self.act(event, data, label)
 
-    def _act(self, type: str, data: Any, label: str | None = None) -> None:
+    def _act(self, type: str, data: Mapping[str, Any]) -> None:
+        self.act(type, data)
+
+    def act(self, type: str, data: Any, label: str | None = None) -> None:
+        """Send a frame to the clients; a ``gr:`` type too."""
         encoded = encode_event(self.app.settings, type, data)
         turn = current_turn()
         if turn is None or turn.ended or turn.concurrent or turn.app is not self.app:
