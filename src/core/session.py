@@ -341,8 +341,7 @@ class Session(Actions, SessionCore):
         if not scheduler.on_loop():
             patch = self.ship() if self.linked else None
             outbox, turn.outbox = turn.outbox, None
-            scheduler.post_to_loop(self.deliver, patch, outbox)
-            ledger.shipped()
+            self.hand_over(patch, outbox)
         elif not ledger.shipping:
             foreign = ledger.in_turn and not ledger.owned
             patch = self.ship(foreign) if self.linked else None
