@@ -387,7 +387,8 @@ class _Socket:
         try:
             sending: Any = send({"type": "websocket.send", "text": text})
             if type(sending) is CoroutineType:
-                sending = _ride(sending, self._context.run(sending.send, None))
+                step: Callable[[None], Any] = sending.send
+                sending = _ride(sending, self._context.run(step, None))
         except StopIteration:
             self._written += 1
             return True
@@ -473,7 +474,6 @@ class _Socket:
         send, queue = self._send, self._queue
         connection = self._connection
         assert send is not None
-        assert writer is not None
         assert connection is not None
         try:
             while True:
