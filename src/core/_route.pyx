@@ -251,6 +251,8 @@ cdef class ConnectionCore:
         cdef LinksCore links = self.links
         cdef SessionCore session
         cdef double now
+        cdef list requests
+        cdef Py_ssize_t size
         if self.closed:
             return
         now = self.outlet.core.now()
@@ -261,8 +263,11 @@ cdef class ConnectionCore:
         if not buffers:
             request = link.read_event(data, now)
         if request is None:
-            for request in link.receive(packet, now):
-                links.request(link, request, len(data))
+            requests = link.receive(packet, now)
+            if requests:
+                size = link.text_bytes // len(requests)  # frames of a batch share it
+                for request in requests:
+                    links.request(link, request, size)
             self.outlet.touch(self)
             return
         session = links.session

@@ -77,13 +77,18 @@ class Deadlines:
         self._timer = None
         now = self._clock.time()
         heap = self._heap
+        reached: list[Due] = []
         while heap and heap[0][0] <= now:
             when, _, subject = heapq.heappop(heap)
-            if subject.watched != when:
-                continue  # an earlier entry has been made since, or it ended
-            subject.watched = None
-            wanted = subject.deadline()
-            if wanted is not None and wanted <= now:
-                subject.due(now)
-            self.watch(subject)
-        self._arm()
+            if subject.watched == when:  # else an earlier entry has been made since
+                subject.watched = None
+                reached.append(subject)
+        try:
+            for subject in reached:
+                wanted = subject.deadline()
+                if wanted is not None and wanted <= now:
+                    subject.due(now)
+        finally:  # one that raised, or that stays due, must not stop the others
+            for subject in reached:
+                self.watch(subject)
+            self._arm()

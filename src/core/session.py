@@ -118,6 +118,7 @@ class Session(Actions, SessionCore):
     """
 
     __slots__ = (
+        "_noticed",
         "by_hello",
         "cookies",
         "created",
@@ -149,6 +150,7 @@ class Session(Actions, SessionCore):
         self.userinfo: dict[str, Any] = {}
         self.created = time.time()
         self.last_active = app.clock.time()
+        self._noticed = 0  # of the messages it was sent, at the last look
         self.phase = "opening"
         self.by_hello = False  # opened by a client's hello
         self.watched: float | None = None
@@ -204,9 +206,13 @@ class Session(Actions, SessionCore):
         ``max_frame_out`` and :class:`Unencodable` for data without a form on the wire.
         """
         check_event_name(event)
-        self._act(event, data, label)
+        self.act(event, data, label)
 
-    def _act(self, type: str, data: Any, label: str | None = None) -> None:
+    def _act(self, type: str, data: Mapping[str, Any]) -> None:
+        self.act(type, data)
+
+    def act(self, type: str, data: Any, label: str | None = None) -> None:
+        """Send a frame to the clients; a ``gr:`` type too."""
         encoded = encode_event(self.app.settings, type, data)
         turn = current_turn()
         if turn is None or turn.ended or turn.concurrent or turn.app is not self.app:
@@ -517,7 +523,7 @@ class Session(Actions, SessionCore):
 
     def deadline(self) -> float | None:
         """When it ends if nobody comes; None while a client is connected."""
-        if self.phase == "closed" or (self._links is not None and self._links.connections):
+        if self.ended or (self._links is not None and self._links.connections):
             return None
         settings = self.app.settings
         unused = self.by_hello and not self.acknowledged
@@ -525,7 +531,11 @@ class Session(Actions, SessionCore):
         return self.last_active + ttl if ttl else None
 
     def due(self, now: float) -> None:
-        self._close("nobody came back")
+        if self.posted != self._noticed and not self.by_hello:  # somebody still talks to it
+            self._noticed = self.posted
+            self.last_active = now
+        else:
+            self._close("nobody came back")
 
 
 class HookReply:
