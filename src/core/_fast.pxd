@@ -48,6 +48,7 @@ cdef class Actor:
     cdef unsigned char lanes             # bitmap of lanes that are not empty
     cdef int count                       # messages in all lanes
     cdef Py_ssize_t nbytes               # their sizes
+    cdef readonly unsigned long long posted  # messages it was ever sent, but for hooks and timers
     # its place in the ready queue
     cdef Actor ready_next
     cdef PyObject *ready_prev            # borrowed

@@ -376,6 +376,7 @@ cdef class Actor:
             )
         if message.concurrent:
             core.start_job(self, message)
+            self.posted += 1
             return
         if lane and (
             (core.max_messages and self.count >= core.max_messages)
@@ -387,6 +388,8 @@ cdef class Actor:
                 f"{self.nbytes} bytes): try again later"
             )
         core.accepted += 1
+        if 0 < lane < LANES - 1:
+            self.posted += 1
         greenroom_prefetch(<void *> self.ledger)
         self.append(message)
         # A message in the highest lane of a waiting session may change where it waits.

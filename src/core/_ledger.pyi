@@ -1,4 +1,3 @@
-# ruff: noqa: PYI021
 """Templates and ledgers: the state sessions begin with, and one session's state with its turns."""
 
 from collections.abc import Awaitable, Callable, Mapping

@@ -1,4 +1,3 @@
-# ruff: noqa: PYI021
 """Patches: made in one go by a ledger, merged and shown as operations. Compiled; for any thread."""
 
 from collections.abc import Collection, Iterable, Mapping

@@ -118,8 +118,6 @@ cdef class SessionCore(Actor):
         """
         cdef Core core = self.core
         cdef Message message = self.make(event, payload, NORMAL, priority, context, handlers)
-        if not self.by_hello:
-            self.last_active = core.now()
         if timeout is None and core.is_loop() and find_turn() is None:  # nobody is held up
             return core.ask_here(self, message, core.ask_timeout)
         return core.ask_anywhere(self, message, timeout)
@@ -253,6 +251,8 @@ cdef class ConnectionCore:
         cdef LinksCore links = self.links
         cdef SessionCore session
         cdef double now
+        cdef list requests
+        cdef Py_ssize_t size
         if self.closed:
             return
         now = self.outlet.core.now()
@@ -263,8 +263,11 @@ cdef class ConnectionCore:
         if not buffers:
             request = link.read_event(data, now)
         if request is None:
-            for request in link.receive(packet, now):
-                links.request(link, request, len(data))
+            requests = link.receive(packet, now)
+            if requests:
+                size = link.text_bytes // len(requests)  # frames of a batch share it
+                for request in requests:
+                    links.request(link, request, size)
             self.outlet.touch(self)
             return
         session = links.session

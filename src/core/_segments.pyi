@@ -1,4 +1,3 @@
-# ruff: noqa: PYI021
 """The two segments of one log: commit, undo and rollback. Compiled; nothing for Python."""
 
 from typing import Any

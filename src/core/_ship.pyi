@@ -1,4 +1,3 @@
-# ruff: noqa: PYI021
 """Shipping: from records to patches and snapshots. Compiled; for the turn's owner and the loop."""
 
 from typing import Any, final

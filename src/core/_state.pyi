@@ -1,4 +1,3 @@
-# ruff: noqa: PYI021
 """The state tree: what handlers read and assign, and the record of what they assigned. Compiled.
 
 Assigning is for the thread that opened the turn, reading for any thread.

@@ -1,4 +1,3 @@
-# ruff: noqa: PYI021
 """The text of values: buffers, JSON, the special forms, and back. Compiled; for any thread."""
 
 from collections.abc import Callable, Sequence

@@ -23,6 +23,7 @@ __all__ = ["Actions", "Confirmation"]
 Kind = Literal["info", "success", "warning", "error"]
 
 SCHEMES: Final = ("", "http", "https", "mailto")
+MODULE_SCHEMES: Final = ("", "http", "https")
 
 
 class Confirmation:
@@ -129,7 +130,12 @@ class Actions:
         self._act("gr:call", {"module": module, "function": function, "args": list(args)})
 
     def import_module(self, url: str) -> None:
-        """Import a JavaScript module of the same origin."""
+        """Import a JavaScript module of the same origin.
+
+        Raises ValueError for other than http, https and relative.
+        """
+        if urlsplit(url).scheme.lower() not in MODULE_SCHEMES:
+            raise ValueError(f"import_module takes http, https and relative URLs, got {url!r}")
         self._act("gr:import", {"url": url})
 
 

@@ -81,19 +81,21 @@ class Deadlines:
         self._timer = None
         now = self._clock.time()
         heap = self._heap
-        looked: list[Due] = []  # watched again afterwards: one that stays due must not hold us here
-        try:
-            while heap and heap[0][0] <= now:
-                when, _, entry = heapq.heappop(heap)
-                subject = entry()
-                if subject is None or subject.watched != when:
-                    continue  # an earlier entry has been made since, or it ended
+        reached: list[Due] = []
+        while heap and heap[0][0] <= now:
+            when, _, entry = heapq.heappop(heap)
+            subject = entry()
+            if (
+                subject is not None and subject.watched == when
+            ):  # else an earlier entry has been made since
                 subject.watched = None
-                looked.append(subject)
+                reached.append(subject)
+        try:
+            for subject in reached:
                 wanted = subject.deadline()
                 if wanted is not None and wanted <= now:
                     subject.due(now)
-        finally:  # also when one of them raises: the others are still waited for
-            for subject in looked:
+        finally:  # one that raised, or that stays due, must not stop the others
+            for subject in reached:
                 self.watch(subject)
             self._arm()

@@ -110,22 +110,34 @@ class Links(LinksCore):
         session, app = self.session, self.session.app
         link.detach(app.clock.time())
         app.deadlines.watch(self._watches[link])
+        session.acknowledged = session.acknowledged or link.acknowledged
         if not self.connections:
             session.left()
-            for call in tuple(self._questions):
-                self.confirmed(call, None)
 
     def expired(self, link: ServerLink) -> None:
         """A link was away for longer than ``window``: its view is closed, its answers are kept."""
         self.session.app.events.drop_link(link)
         self.session.view_event("view:closed", link)
+        self._view_closed()
+
+    def _view_closed(self) -> None:
+        """With the last view go the questions to the user."""
+        if not self._has_views():
+            for call in tuple(self._questions):
+                self.confirmed(call, None)
+
+    def _has_views(self) -> bool:
+        """Whether there is a client, or one that may come back to where it was."""
+        return any(link.state != EXPIRED for link in self.by_id.values())
 
     def drop(self, link: ServerLink) -> None:
         """Forget a link: its client said bye, or it made room for another."""
         if self.by_id.pop(link.id, None) is None:
             return
         session = self.session
-        session.view_event("view:closed", link)
+        if link.state != EXPIRED:  # else it was told already
+            session.view_event("view:closed", link)
+        session.acknowledged = session.acknowledged or link.acknowledged
         self._forget(link)
         connection = self.connections.pop(link, None)
         if connection is not None:
@@ -135,6 +147,7 @@ class Links(LinksCore):
             session.linked = False
             session.ledger.forget()
         session.left()
+        self._view_closed()
 
     def close(self, code: str, reason: str, retry: Retry | None = None) -> None:
         """The session ends: every client is told, every link is forgotten."""
@@ -231,7 +244,7 @@ class Links(LinksCore):
 
     def ask_user(self, question: Confirmation, message: str) -> None:
         """Show a dialog in every view; the first that answers wins."""
-        if not self.connections:
+        if not self._has_views():
             question.settle(None)
             return
         self._calls += 1
@@ -245,8 +258,8 @@ class Links(LinksCore):
     def confirmed(self, call: object, value: object) -> bool:
         """An answer has come; False when nothing was asked, or somebody answered before."""
         question = self._questions.pop(call, None) if isinstance(call, int) else None
-        if question is not None:
-            question.settle(value)
+        if question is not None:  # what is neither yes nor no would be taken for a yes
+            question.settle(value if isinstance(value, bool) else None)
         return question is not None
 
 

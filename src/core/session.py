@@ -117,6 +117,7 @@ class Session(Actions, SessionCore):
     """
 
     __slots__ = (
+        "_noticed",
         "cookies",
         "created",
         "groups",
@@ -147,6 +148,7 @@ class Session(Actions, SessionCore):
         self.userinfo: dict[str, Any] = {}
         self.created = time.time()
         self.last_active = app.clock.time()
+        self._noticed = 0  # of the messages it was sent, at the last look
         self.phase = "opening"
         self.watched: float | None = None
         self.groups: frozenset[str] = frozenset()
@@ -201,9 +203,13 @@ class Session(Actions, SessionCore):
         ``max_frame_out`` and :class:`Unencodable` for data without a form on the wire.
         """
         check_event_name(event)
-        self._act(event, data, label)
+        self.act(event, data, label)
 
-    def _act(self, type: str, data: Any, label: str | None = None) -> None:
+    def _act(self, type: str, data: Mapping[str, Any]) -> None:
+        self.act(type, data)
+
+    def act(self, type: str, data: Any, label: str | None = None) -> None:
+        """Send a frame to the clients; a ``gr:`` type too."""
         encoded = encode_event(self.app.settings, type, data)
         turn = current_turn()
         if turn is None or turn.ended or turn.concurrent or turn.app is not self.app:
@@ -254,8 +260,6 @@ class Session(Actions, SessionCore):
         """
         if delay is None and every is None:
             message = self.message(event, payload, Lane.NORMAL, priority, context)
-            if not self.by_hello:  # nobody connects: its messages are what keeps it alive
-                self.last_active = self.app.clock.time()
             self.post(message)
             return None
         make = partial(self.message, event, payload, Lane.BACKGROUND, priority, context)
@@ -535,7 +539,11 @@ class Session(Actions, SessionCore):
         return self.last_active + ttl if ttl else None
 
     def due(self, now: float) -> None:
-        self._close("nobody came back")
+        if self.posted != self._noticed and not self.by_hello:  # somebody still talks to it
+            self._noticed = self.posted
+            self.last_active = now
+        else:
+            self._close("nobody came back")
 
 
 class HookReply:
