@@ -272,7 +272,7 @@ def test_a_session_that_was_taken_is_taken_once(arun: Any) -> None:
         nonlocal inside
         inside += 1
         overlap.append(inside)
-        threading.Event().wait(0.02)
+        threading.Event().wait(0.3)
         inside -= 1
 
     async def story() -> None:
