@@ -50,7 +50,7 @@ class Ledger:
 
     @property
     def unencodable(self) -> list[tuple[str, str]]:
-        """(path, type name) of what clients did not get, since ``take_unencodable``."""
+        """(path, type name and reason) of what clients did not get, since ``take_unencodable``."""
 
     def open(self) -> None:
         """Begin a turn; the calling thread owns it."""

@@ -234,7 +234,7 @@ cdef class Ledger:
 
     @property
     def unencodable(self):
-        """(path, type name) of what clients did not get, since ``take_unencodable``."""
+        """(path, type name and reason) of what clients did not get, since ``take_unencodable``."""
         return [] if self.journal.unencodable is None else list(self.journal.unencodable)
 
 

@@ -18,6 +18,9 @@ cdef class SessionCore(Actor):
     cpdef tuple resolve(self, str event, str label)
     cpdef object ship(self, bint foreign=*)
     cpdef object deliver(self, object patch, list outbox=*, object answer=*, Message message=*)
+    cpdef object hand_over(
+        self, object patch, list outbox, object answer=*, Message message=*, bint shipped=*
+    )
     cdef object encode_answer(self, Message message, object result)
     cdef int enter(self, Stream link, Request request, Py_ssize_t size) except -1
     cdef Message make(

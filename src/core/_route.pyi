@@ -65,6 +65,15 @@ class SessionCore(Actor):
         """A turn has ended: ship what it made. On the thread that ran it, once."""
     def ship(self, foreign: bool = False) -> Patch | None:
         """What clients do not have yet, as a patch; what cannot be encoded goes into the log."""
+    def hand_over(
+        self,
+        patch: Patch | None,
+        outbox: list[Any] | None,
+        answer: Any = None,
+        message: Message | None = None,
+        shipped: bool = True,
+    ) -> None:
+        """Have ``deliver`` called on the loop. ``shipped``: the worker's ship ends with this."""
     def deliver(
         self,
         patch: Patch | None,

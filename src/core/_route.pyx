@@ -24,6 +24,8 @@ from greenroom.core._ledger cimport Ledger
 from greenroom.core._stream cimport Request, Stream
 from greenroom.core._turn cimport Message, Turn, find_turn
 
+from functools import partial
+
 from ._patch import encode_value
 from .errors import NotFound
 
@@ -144,16 +146,30 @@ cdef class SessionCore(Actor):
             if ledger.journal.on_due is not None:
                 ledger.on_due = None
                 ledger.due = False
-        if core.is_loop():
-            self.deliver(patch, turn.outbox, answer, message)
+        if not core.is_loop():
+            self.hand_over(patch, turn.outbox, answer, message, not turn.concurrent)
         else:
-            core.post_to_loop(self.deliver, patch, turn.outbox, answer, message)
-        if not turn.concurrent:
-            ledger.shipped()
+            self.deliver(patch, turn.outbox, answer, message)
+            if not turn.concurrent:
+                ledger.shipped()
         if self._log is not None:
             self._log.flush()  # a line that was printed without its end
         if message.reply is not None:
             core.answer(message, turn.result, error, core.is_loop())
+
+    cpdef object hand_over(
+        self, object patch, list outbox, object answer=None, Message message=None, bint shipped=True
+    ):
+        """Have ``deliver`` called on the loop. ``shipped``: the worker's ship ends with this."""
+        cdef Core core = self.core
+        cdef Ledger ledger = self.ledger
+        record = partial(self.deliver, patch, outbox, answer, message)
+        # One stretch: a loop that saw the record but not the end of the ship would put off a
+        # snapshot with nobody left to wake it.
+        core.inbox.append(record)
+        if shipped:
+            ledger.journal.shipping = False
+        core.arm()
 
     cdef object encode_answer(self, Message message, object result):
         """The encoded result, or an Answer when something is wrong with it."""

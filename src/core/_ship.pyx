@@ -59,6 +59,7 @@ from ._text cimport (
 
 from ._state import set_shipping
 from ._text import TooDeep, decode_value, render
+from .errors import Unencodable
 from .types import MAX_DEPTH as _MAX_DEPTH
 
 cdef extern from "Python.h":
@@ -233,7 +234,7 @@ cdef int put_tree(Buf* buf, Tree tree, list holes, list failed, set missing) exc
 
 
 cdef str try_leaf(Buf* buf, object value, list holes, int room):
-    """Write a value with encoders: None, or the name of the type that has no form."""
+    """Write a value with encoders: None, or the type that has no form, and why where known."""
     try:
         if not put_leaf(buf, value, room):
             put_any(buf, value, default_encoder, holes, room)
@@ -241,7 +242,19 @@ cdef str try_leaf(Buf* buf, object value, list holes, int room):
     except TooDeep:
         return f"{type(value).__name__} nested deeper than {LIMIT}"
     except Exception as error:
-        return getattr(error, "kind", type(value).__name__)
+        return getattr(error, "kind", None) or f"{type(value).__name__} ({reason(error)})"
+
+
+cdef str reason(object error):
+    """What is wrong with a value that has a form on the wire, or an encoder that fails."""
+    try:
+        text = str(error)[:200]
+    except Exception:
+        text = ""
+    if text and isinstance(error, Unencodable):
+        return text
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name
 
 
 cdef bytes path_text(Where where, str key):

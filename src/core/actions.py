@@ -12,7 +12,7 @@ import mimetypes
 import threading
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 from .errors import Timeout, WouldBlock
@@ -21,6 +21,7 @@ from .types import Bytes, Timer
 __all__ = ["Actions", "Confirmation"]
 
 Kind = Literal["info", "success", "warning", "error"]
+KINDS: Final = get_args(Kind)
 
 SCHEMES: Final = ("", "http", "https", "mailto")
 MODULE_SCHEMES: Final = ("", "http", "https")
@@ -89,6 +90,8 @@ class Actions:
         duration: int | None = None,
     ) -> None:
         """Show a toast. ``duration`` in milliseconds; None is the page's default."""
+        if kind not in KINDS:
+            raise ValueError(f"notify knows the kinds {', '.join(KINDS)}, not {kind!r}")
         self._act(
             "gr:notify",
             _given(message=message, title=title, kind=kind, position=position, duration=duration),

@@ -31,7 +31,7 @@ from .bus import Bus
 from .connection import Connection
 from .current import registering
 from .deadlines import Deadlines
-from .errors import Busy, Closed, NoSession
+from .errors import BadHandler, Busy, Closed, NoSession
 from .handlers import Handler, HandlerTable
 from .hello import Profile
 from .log import AppLog
@@ -47,8 +47,8 @@ from .watchdog import Blockage
 
 __all__ = ["App"]
 
-LAST_TURNS: Final = 1.0  # seconds on_close has when all of the drain was used up by running turns
 NOT_RUNNING: Final = "the app does not run: `async with app:` or `await app.start()` first"
+LAST_TURNS: Final = 1.0  # seconds on_close has when all of the drain was used up by running turns
 
 
 class App:
@@ -94,6 +94,9 @@ class App:
         self._template: Template | None = None
         self._factory: Callable[..., Any] | None = None
         self.init_state({} if state is None else state)
+        if callable(handlers) or isinstance(handlers, ModuleType):
+            name = getattr(handlers, "__name__", "...")
+            raise BadHandler(f"handlers= is a list: handlers=[{name}]")
         for item in handlers:
             if isinstance(item, ModuleType):
                 self.init_handlers(item)

@@ -81,21 +81,19 @@ class Deadlines:
         self._timer = None
         now = self._clock.time()
         heap = self._heap
-        reached: list[Due] = []
-        while heap and heap[0][0] <= now:
-            when, _, entry = heapq.heappop(heap)
-            subject = entry()
-            if (
-                subject is not None and subject.watched == when
-            ):  # else an earlier entry has been made since
-                subject.watched = None
-                reached.append(subject)
+        looked: list[Due] = []  # watched again afterwards: one that stays due must not hold us here
         try:
-            for subject in reached:
+            while heap and heap[0][0] <= now:
+                when, _, entry = heapq.heappop(heap)
+                subject = entry()
+                if subject is None or subject.watched != when:
+                    continue  # an earlier entry has been made since, or it ended
+                subject.watched = None
+                looked.append(subject)
                 wanted = subject.deadline()
                 if wanted is not None and wanted <= now:
                     subject.due(now)
-        finally:  # one that raised, or that stays due, must not stop the others
-            for subject in reached:
+        finally:  # also when one of them raises: the others are still waited for
+            for subject in looked:
                 self.watch(subject)
             self._arm()

@@ -44,9 +44,10 @@ from .errors import (
     Refused,
     Timeout,
     TooLarge,
+    Unencodable,
 )
 from .links import Links
-from .log import Record, SessionLog
+from .log import Record, SessionLog, one_line
 from .parts import Handler
 from .types import DEFAULT_LABEL, EVENT_NAME, Lane, Place
 
@@ -338,8 +339,7 @@ class Session(Actions, SessionCore):
         if not scheduler.on_loop():
             patch = self.ship() if self.linked else None
             outbox, turn.outbox = turn.outbox, None
-            scheduler.post_to_loop(self.deliver, patch, outbox)
-            ledger.shipped()
+            self.hand_over(patch, outbox)
         elif not ledger.shipping:
             foreign = ledger.in_turn and not ledger.owned
             patch = self.ship(foreign) if self.linked else None
@@ -350,14 +350,18 @@ class Session(Actions, SessionCore):
                 ledger.due = True
 
     def explain(self, unencodable: Sequence[tuple[str, str]]) -> None:
-        """What could not be encoded goes into the log."""
+        """What could not be encoded goes into the logs."""
         for path, kind in unencodable:
-            self.log.write(
-                "error",
+            self.complain(
                 f"state {path} is a {kind}, which has no form on the wire: clients do not have "
                 "this key. Register an encoder with gr.encoders, or make the key private with a "
-                "leading underscore",
+                "leading underscore"
             )
+
+    def complain(self, text: str) -> None:
+        """Tell the developer: in the session's log, and where the terminal shows it."""
+        self.app.log.error(f"session {self.id[:6]}...: {text}")
+        self.log.error(text)
 
     def answer(self, message: Message, result: Any, error: BaseException | None) -> Answer:
         """What a client is told of how its frame ended."""
@@ -367,17 +371,18 @@ class Session(Actions, SessionCore):
                 return Answer(link, None, None, None)
             try:
                 encoded = encode_value(result)
-            except Exception as problem:
-                self.log.exception(f"the result of {message.event!r}", problem)
+            except Exception as problem:  # noqa: BLE001 - whatever an encoder of theirs raises
+                ours = isinstance(problem, (Unencodable, ValueError))
+                why = str(problem) if ours else f"its encoder failed: {one_line(problem)}"
+                self.complain(f"the result of {message.event!r}: {why}")
                 return Answer(
                     link, number, "handler_error", None, "the result has no form on the wire"
                 )
             if len(encoded) <= settings.max_frame_out:
                 return Answer(link, number, None, encoded)
-            self.log.write(
-                "error",
+            self.complain(
                 f"the result of {message.event!r} is {len(encoded)} bytes on the wire, above "
-                f"max_frame_out ({settings.max_frame_out})",
+                f"max_frame_out ({settings.max_frame_out})"
             )
             return Answer(link, number, "handler_error", None, "the result is too large")
         if isinstance(error, asyncio.CancelledError):

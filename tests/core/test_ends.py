@@ -243,7 +243,7 @@ def test_one_transport_that_breaks_its_promise_holds_up_nobody_else(arun: Any) -
             def burst(*packets: Any) -> None:
                 raise OSError("broken pipe")
 
-            broken.line.sent = burst  # type: ignore[method-assign]
+            broken.line.sent = burst  # type: ignore[method-assign, assignment]
             for _ in range(3):
                 broken.send("add")
                 number = whole.send("add")
@@ -292,7 +292,7 @@ def test_a_session_that_was_taken_is_taken_once(arun: Any) -> None:
             thread.start()
             first = FakeSession(scheduler, "a")
             first.ledger.root["slow"] = Slow()  # freed with the session
-            first.ledger.before = first.settled = first.ledger.view = None
+            first.ledger.before = first.settled = first.ledger.view = None  # type: ignore[assignment]
             first.post(message(lambda state, payload: None))
             del first
             other.post(message(work, place=Place.INLINE, lane=2))

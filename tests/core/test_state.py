@@ -330,7 +330,7 @@ def test_an_encoder_that_raises_harms_its_key_only() -> None:
     state["b"] = 1
     state["c"] = dt.date(2020, 1, 2)
     assert patch_of(ledger) == {"=": {"/b": 1, "/c": "2020-01-02"}, "-": ["/a"]}
-    assert ledger.take_unencodable() == [("a", "Bad")]
+    assert ledger.take_unencodable() == [("a", "Bad (ZeroDivisionError)")]
 
 
 def test_an_encoder_may_read_but_not_assign_the_state() -> None:
@@ -349,7 +349,9 @@ def test_an_encoder_may_read_but_not_assign_the_state() -> None:
     ledger.shipped()
     assert seen == [1]
     assert state["n"] == 1
-    assert ledger.take_unencodable() == [("a", "Nosy")]
+    ((path, kind),) = ledger.take_unencodable()
+    assert path == "a"
+    assert kind.startswith("Nosy (StaleTurn: an encoder assigned")
     state["n"] = 3
     ledger.commit(True)
 
