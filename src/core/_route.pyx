@@ -120,8 +120,6 @@ cdef class SessionCore(Actor):
         """
         cdef Core core = self.core
         cdef Message message = self.make(event, payload, NORMAL, priority, context, handlers)
-        if not self.by_hello:
-            self.last_active = core.now()
         if timeout is None and core.is_loop() and find_turn() is None:  # nobody is held up
             return core.ask_here(self, message, core.ask_timeout)
         return core.ask_anywhere(self, message, timeout)

@@ -261,8 +261,6 @@ class Session(Actions, SessionCore):
         """
         if delay is None and every is None:
             message = self.message(event, payload, Lane.NORMAL, priority, context)
-            if not self.by_hello:  # nobody connects: its messages are what keeps it alive
-                self.last_active = self.app.clock.time()
             self.post(message)
             return None
         make = partial(self.message, event, payload, Lane.BACKGROUND, priority, context)
