@@ -456,7 +456,8 @@ def test_a_session_without_clients_lives_from_its_last_message(arun: Any) -> Non
             clock.advance(6)
             assert (used.id in app.sessions, idle.id in app.sessions) == (True, False)
             clock.advance(20)
-            assert not app.sessions
+            while app.sessions:  # its worker may still be on its way out of the turn
+                await asyncio.sleep(0)
 
     arun(story)
 
