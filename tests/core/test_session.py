@@ -654,14 +654,14 @@ def test_sessions_end_when_nobody_comes_back(arun: Any) -> None:
             unused.line.cut()
             used.line.cut()
             clock.advance(11)
-            await asyncio.sleep(0)
-            assert len(app.sessions) == 2
+            while len(app.sessions) > 2:
+                await asyncio.sleep(0)
             clock.advance(80)
             await asyncio.sleep(0)
             assert len(app.sessions) == 2
             clock.advance(10)
-            await asyncio.sleep(0)
-            assert not app.sessions
+            while app.sessions:  # its worker may still be on its way out of the turn
+                await asyncio.sleep(0)
 
     arun(story)
 
