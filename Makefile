@@ -8,7 +8,7 @@
 #   make format   put the style right
 #   make bench    every measurement, a few minutes; writes bench/results/ (ARGS goes to bench)
 #   make bench-micro   single pieces, for comparing two commits (ARGS goes to pytest)
-#   make docs     links, anchors and code of the Markdown pages
+#   make docs     links, anchors and code of the Markdown pages, which is run
 #   make clean    remove what make made, .venv included
 #
 # Switches of the compiled code (see setup.py): GREENROOM_TRACE=1, GREENROOM_SANITIZE=1,
@@ -90,7 +90,7 @@ bench-micro: build
 	$(PY) -m pytest $(BENCHES) $(ARGS)
 
 docs: build
-	$(PY) -m pytest --quiet tests/test_docs.py
+	$(PY) -m pytest --quiet tests/test_docs.py tests/test_docs_run.py
 
 # ------------------------------------------------------------------ lint
 

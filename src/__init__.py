@@ -10,7 +10,7 @@ client from ``greenroom.client``. Everything under ``greenroom.core`` is interna
 
 from __future__ import annotations
 
-from .core.app import App, Group, View
+from .core.app import App
 from .core.bus import Bus
 from .core.channels import Delivered
 from .core.current import current_app
@@ -53,6 +53,7 @@ from .core.settings import Settings
 from .core.state import Patch, State, StateView, shared
 from .core.turn import cancelled
 from .core.types import Bytes, Lane
+from .core.views import Group, View
 
 __version__ = "0.1.0"
 

@@ -8,7 +8,7 @@ Figures of different machines, or of one machine at different times, are not com
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from typing import Any
 
@@ -28,7 +28,7 @@ VALUES: dict[str, Any] = {
     "unicode": "Größe 20 µm ✓",
     "list of 100 ints": list(range(100)),
     "record": {"id": 7, "name": "n", "tags": ["a", "b"], "open": True, "sum": 1.5},
-    "datetime": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
+    "datetime": dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC),
     "4 KiB of bytes": b"\x00\xff" * 2048,
 }
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from asyncio.tasks import _enter_task, _leave_task  # type: ignore[attr-defined]
+from asyncio.tasks import _enter_task, _leave_task  # pyright: ignore[reportPrivateUsage]
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -45,7 +45,7 @@ from contextlib import AbstractAsyncContextManager
 from contextvars import copy_context
 from pathlib import Path
 from types import CoroutineType, coroutine
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeGuard
 
 from ..core.errors import Busy, Closed
 from ..core.packet import decode_binary, encode_binary
@@ -74,7 +74,7 @@ logger = logging.getLogger("greenroom.asgi")
 
 SOCKET: Final = "/ws"
 PROFILE: Final = Profile(limited=True, batching=True)  # two messages cannot be sent as one
-new_packet: Final = tuple.__new__  # Packet(...) without a Python call
+new_packet: Callable[..., Packet] = getattr(tuple, "__new__")  # noqa: B009  # Packet(...) without a Python call
 NOT_JSON: Final = Packet(b"")  # stands for a message that is no packet; the link refuses it
 
 
@@ -259,6 +259,7 @@ class Application:
         finally:
             self._sockets.discard(socket)
             socket.end(connection)
+            socket.let_go()
             socket.over.set_result(None)
 
 
@@ -379,13 +380,14 @@ class _Socket:
         """
         loop, writer, send = self._loop, self._writer, self._send
         assert send is not None
+        assert writer is not None
         try:
             _enter_task(loop, writer)
         except RuntimeError:
             return False
         try:
             sending: Any = send({"type": "websocket.send", "text": text})
-            if type(sending) is CoroutineType:
+            if _is_coroutine(sending):
                 sending = _ride(sending, self._context.run(sending.send, None))
         except StopIteration:
             self._written += 1
@@ -542,11 +544,19 @@ class _Socket:
             if self._reader is not None:
                 self._reader.cancel()
 
+    def let_go(self) -> None:
+        """Hold neither the app's side nor the server's any more: they hold this one."""
+        self._connection = self._send = self._writer = None
+
     def end(self, connection: Connection) -> None:
         """Tell the app, once, that nothing moves any more."""
         if not self._ended:
             self._ended = True
             connection.eof()
+
+
+def _is_coroutine(value: object) -> TypeGuard[Coroutine[Any, Any, Any]]:
+    return type(value) is CoroutineType
 
 
 @coroutine

@@ -241,8 +241,9 @@ class Line:
         for flow in (self.towards_client, self.towards_app):
             flow.packets.clear()
             flow.size = 0
-        if self.connection is not None:
-            self.connection.eof()
+        connection, self.connection = self.connection, None  # it holds this line
+        if connection is not None:
+            connection.eof()
         if self.on_end is not None:
             self.on_end(ended)
         self._wake()

@@ -219,6 +219,7 @@ def debug_document(title: str, handlers: Handlers) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{text(title)} (debug)</title>
+<link rel="icon" href="data:,">
 <link rel="stylesheet" href="./debug.css">
 <script type="module" src="./debug.js"></script>
 </head>

@@ -49,8 +49,12 @@ def load(target: str, settings: Settings) -> Loaded:
     path = Path(target)
     try:
         exists = path.exists()
+    except PermissionError:
+        raise CommandError(PERMISSION, f"{target} may not be read") from None
     except (OSError, ValueError) as error:
         raise CommandError(NOT_FOUND, f"{target!r} cannot be looked at: {error}") from None
+    if not target.strip():
+        raise CommandError(USAGE, "the path is empty: name a file or a folder, or . for this one")
     spec = SPEC.match(target)
     if spec is not None and not exists:
         return _from_spec(spec[1], spec[2], settings)
@@ -58,13 +62,20 @@ def load(target: str, settings: Settings) -> Loaded:
         raise CommandError(NOT_FOUND, _not_found(target))
     if path.is_dir():
         path /= "main.py"
-        if not path.is_file():
+        if not _is_file(path, target):
             raise CommandError(
                 NOT_FOUND, f"the folder {target} has no main.py; name the file that should run"
             )
     if path.suffix != ".py":
         raise CommandError(NOT_AN_APP, f"{target} is no Python file: its name must end in .py")
     return _from_file(path.resolve(), settings)
+
+
+def _is_file(path: Path, target: str) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:
+        raise CommandError(PERMISSION, f"{target} may not be read") from None
 
 
 def _not_found(target: str) -> str:

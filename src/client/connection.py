@@ -468,7 +468,8 @@ class Client:
             dialled = self._dial()
             duplex = await dialled if inspect.isawaitable(dialled) else dialled
         except Exception as error:  # noqa: BLE001 - whatever keeps us from connecting may pass
-            _log.info("no connection: %s", error)
+            first = not self._attempt  # the later ones would say the same
+            _log.log(logging.WARNING if first else logging.INFO, "no connection: %s", error)
             self._conversation = None
             self._on_retry("resume", None, "", str(error))
             self._pump()

@@ -116,7 +116,8 @@ export class Greenroom {
    * Hear of events. Those nobody handles wait, bounded, for a late handler. A handler of a built-in
    * event (`gr:notify`, `gr:confirm`, ...) takes the place of the built-in action; what a handler of
    * `gr:confirm` returns is the answer. Local ones: `gr:gap` and `gr:renewed` (events may be
-   * missing, the state is not), `gr:error` (a GreenroomError and the type of what was refused).
+   * missing, the state is not), `gr:error` (the data is a GreenroomError; in the place
+   * of the label stands the type of what was refused).
    */
   on(type: string, fn: (data: any, type: string, label: string) => any): Off;
   /** What `session.call(module, function, ...)` may reach. Adds to what was exposed before. */

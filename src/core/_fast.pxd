@@ -48,6 +48,7 @@ cdef class Actor:
     cdef unsigned char lanes             # bitmap of lanes that are not empty
     cdef int count                       # messages in all lanes
     cdef Py_ssize_t nbytes               # their sizes
+    cdef readonly unsigned long long posted  # messages it was ever sent, but for hooks and timers
     # its place in the ready queue
     cdef Actor ready_next
     cdef PyObject *ready_prev            # borrowed
@@ -118,6 +119,7 @@ cdef class Core:
     cdef public long long begun          # turns begun, for the growth of the pool
     cdef public double ask_timeout       # Settings.ask_timeout
     cdef bint is_loop(self) noexcept     # whether the calling thread is the loop's
+    cdef object ask_here(self, Actor actor, Message message, double timeout)
     cdef double now(self)
     cdef int end_burst(self) except -1
     cdef void arm(self)

@@ -51,6 +51,9 @@ class Actor:
     @property
     def running(self) -> Turn | None: ...
     @property
+    def posted(self) -> int:
+        """Messages it was ever sent and took; the control and background lanes do not count."""
+    @property
     def queued_bytes(self) -> int:
         """The sizes of the queued messages together."""
     @property

@@ -41,7 +41,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from greenroom.core._turn cimport CURRENT, NEW, OVER, QUEUED, RUNNING, CallPlan, Message, Turn
 
-from greenroom.core._state cimport Ledger
+from greenroom.core._ledger cimport Ledger
 
 from asyncio import CancelledError, Future, InvalidStateError
 from asyncio.tasks import _enter_task, _leave_task
@@ -234,7 +234,7 @@ cdef class ReadyQueue:
         self.count -= 1
 
     cdef Actor take(self):
-        # one stretch
+        # one stretch; the session is the caller's, `busy`, from here on
         cdef int lane
         if self.lanes == 0:
             return None
@@ -244,6 +244,7 @@ cdef class ReadyQueue:
         if actor.ready_next is not None:
             look_ahead(actor)
         self.drop(actor)
+        actor.busy = True  # here: the caller's next step may free another session, which runs code
         return actor
 
 
@@ -375,6 +376,7 @@ cdef class Actor:
             )
         if message.concurrent:
             core.start_job(self, message)
+            self.posted += 1
             return
         if lane and (
             (core.max_messages and self.count >= core.max_messages)
@@ -386,6 +388,8 @@ cdef class Actor:
                 f"{self.nbytes} bytes): try again later"
             )
         core.accepted += 1
+        if 0 < lane < LANES - 1:
+            self.posted += 1
         greenroom_prefetch(<void *> self.ledger)
         self.append(message)
         # A message in the highest lane of a waiting session may change where it waits.
@@ -684,6 +688,9 @@ cdef class Core:
         After ``timeout`` seconds (0: never) the future gets Timeout, and the message is dropped
         when its turn has not begun. All asks share one timer, which is a few ms late.
         """
+        return self.ask_here(actor, message, timeout)
+
+    cdef object ask_here(self, Actor actor, Message message, double timeout):
         future = self.make_future()
         message.reply = future
         actor.post(message)
@@ -756,7 +763,6 @@ cdef class Core:
                             break
                         self.end_burst()
                         continue
-                    actor.busy = True
                     self.serve(actor, LOOP, None)
                 rounds += 1
                 if not rounds & 15:
@@ -802,6 +808,7 @@ cdef class Core:
             message = actor.take(lane)
             if self.begin(actor, message, queue, worker) == AWAY:
                 return 0
+            message = None  # its end may run code: not between the next look and the next take
         self.release(actor)
         return 0
 
@@ -1019,6 +1026,13 @@ cdef class Core:
             self.answer(message, value, error, on_loop)
         if not turn.concurrent:
             actor.running = None
+        if error is not None:
+            # Its traceback holds frames that hold the turn. Only who spawned a job may still ask
+            # the turn for it; it has been logged with all its lines.
+            if turn.concurrent and not message.concurrent:
+                error.__traceback__ = error.__context__ = error.__cause__ = None
+            else:
+                turn.error = None
         if self.refusing:
             self.look_for_end()
         if on_loop and error is not None and isinstance(error, (KeyboardInterrupt, SystemExit)):
@@ -1190,7 +1204,6 @@ cdef class Core:
                 continue
             actor = self.pool_queue.take()
             if actor is not None:
-                actor.busy = True
                 if self.pool_queue.count:
                     self.wake_worker()
                 try:

@@ -9,7 +9,9 @@ head, number, id, payload, end.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.object cimport PyObject, PyTypeObject
+from cpython.object cimport PyTypeObject
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_SET_ITEM
 from libc.string cimport memcpy
 
 from ._patch cimport Patch
@@ -19,6 +21,10 @@ from .packet import dumps
 from .types import Packet
 
 __all__ = ["Frame"]
+
+cdef extern from "Python.h":
+    object PyType_GenericAlloc(PyTypeObject* type, Py_ssize_t items)
+    void PyObject_GC_UnTrack(void*) noexcept
 
 cdef bytes STATE_HEAD = b'{"type":"gr:state","seq":'
 cdef bytes SNAPSHOT_HEAD = b'{"type":"gr:snapshot","seq":'
@@ -181,5 +187,15 @@ cdef bytes envelope(Frame frame):
 
 
 cdef object packet(bytes data, tuple buffers):
-    cdef tuple args = ((data, buffers),)
-    return (<PyTypeObject*>tuple).tp_new(_Packet, <PyObject*>args, NULL)
+    """A Packet, as Packet(data, buffers) makes it, at a quarter of the price.
+
+    It holds bytes and a tuple of bytes, nothing that could close a circle: the collector need not
+    look at it, and a burst of packets does not make it look at everything else.
+    """
+    cdef object made = PyType_GenericAlloc(<PyTypeObject*>_Packet, 2)
+    Py_INCREF(data)
+    PyTuple_SET_ITEM(made, 0, data)
+    Py_INCREF(buffers)
+    PyTuple_SET_ITEM(made, 1, buffers)
+    PyObject_GC_UnTrack(<void*>made)
+    return made

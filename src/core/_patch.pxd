@@ -1,9 +1,6 @@
-# Plan of the room: text buffers, patch operations, patches.
+# Plan of the room: operations, drafts and patches.
 
-cdef struct Buf:
-    char* data
-    Py_ssize_t len
-    Py_ssize_t cap
+from ._text cimport Buf
 
 cdef enum:  # kinds of operations
     SET = 0
@@ -24,17 +21,6 @@ cdef struct Draft:
     Py_ssize_t count
     Py_ssize_t room
 
-cdef enum Plain:
-    OPAQUE = 0  # encoding it may run Python code, or there is no encoding
-    REWRITE = 1  # we can write it without running Python code
-    DIRECT = 2  # one call of the JSON library writes it
-
-
-cdef class Segmented:
-    cdef readonly tuple pieces  # of bytes: the text around the buffers, one more than buffers
-    cdef readonly tuple buffers  # of bytes
-    cdef readonly Py_ssize_t nbytes  # size of the text form
-
 
 cdef class Patch:
     cdef Op* ops
@@ -49,20 +35,6 @@ cdef class Patch:
     cdef bytes path_of(self, Py_ssize_t i)
 
 
-# -- text
-cdef int buf_take(Buf* buf) except -1
-cdef void buf_give(Buf* buf) noexcept
-cdef int buf_room(Buf* buf, Py_ssize_t more) except -1
-cdef int put(Buf* buf, const char* data, Py_ssize_t size) except -1
-cdef int put_leaf(Buf* buf, object value, int room) except -1
-cdef int put_tail(Buf* buf, str value, Py_ssize_t start) except -1
-cdef int put_key(Buf* buf, str key) except -1
-cdef int put_pointer(Buf* buf, bytes prefix, str key) except -1
-cdef int put_any(Buf* buf, object value, object default, list holes, int room) except -1
-cdef Plain scan(object value, int room) noexcept
-cdef object buf_finish(Buf* buf, list holes)
-
-# -- patches
 cdef int draft_begin(Draft* draft) except -1
 cdef void draft_end(Draft* draft) noexcept
 cdef int draft_op(
@@ -70,6 +42,3 @@ cdef int draft_op(
 ) except -1
 cdef int draft_scalar(Draft* draft, bytes prefix, str key, object value, bint created) except -1
 cdef Patch draft_finish(Draft* draft, list holes, dict wholes, long long position)
-
-cdef object default_encoder  # what set_default installed
-cdef object loads  # parses JSON text

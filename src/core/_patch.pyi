@@ -1,52 +1,30 @@
-# ruff: noqa: PYI021
-"""Patches and the text of values. Compiled; everything here may be called from any thread."""
+"""Patches: made in one go by a ledger, merged and shown as operations. Compiled; for any thread."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, final
 
-class TooDeep(ValueError):
-    """A value is nested deeper than MAX_DEPTH, or contains itself."""
+from ._text import Segmented as Segmented
+from ._text import decode_value as decode_value
+from ._text import encode_value as encode_value
+from ._text import is_plain as is_plain
+from ._text import render as render
+from ._text import set_default as set_default
 
-def set_default(encoder: Callable[[Any], Any]) -> None:
-    """Install what turns values of unknown types into known ones (``greenroom.core.encode``)."""
-
-def encode_value(value: object, default: Callable[[Any], Any] | None = None) -> bytes | Segmented:
-    """The JSON text of a value: bytes, or a Segmented when it holds bytes-values."""
-
-def is_plain(value: object) -> bool:
-    """True when encoding the value runs no Python code: scalars, lists, tuples, dicts of such."""
-
-def render(encoded: bytes | Segmented, binary: bool, buffers: list[bytes]) -> bytes:
-    """Final JSON text. With ``binary``, appends the value's buffers to ``buffers``."""
-
-def decode_value(value: Any, buffers: Sequence[bytes] = ()) -> Any:
-    """Turn a parsed wire value into what handlers see: ``$bytes`` into Bytes, ``$dict`` unwrapped.
-
-    Raises ValueError when it is nested deeper than MAX_DEPTH or a special form is malformed.
-    """
-
-@final
-class Segmented:
-    """JSON text that holds bytes-values: ``pieces`` of text and the ``buffers`` between them."""
-
-    @property
-    def pieces(self) -> tuple[bytes, ...]: ...
-    @property
-    def buffers(self) -> tuple[bytes, ...]: ...
-    @property
-    def nbytes(self) -> int:
-        """Size of the text form."""
-
-    def __init__(self, pieces: tuple[bytes, ...], buffers: tuple[bytes, ...]) -> None: ...
-    def __len__(self) -> int: ...
-    def __eq__(self, other: object) -> bool: ...
-    def __hash__(self) -> int: ...
+__all__ = [
+    "Patch",
+    "Segmented",
+    "decode_value",
+    "encode_value",
+    "is_plain",
+    "render",
+    "set_default",
+]
 
 @final
 class Patch:
     """The net operations (set, delete, append) that bring a copy of the state up to date."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Patch: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     @property
     def position(self) -> int:
         """The ledger's count of patches, this one included."""
@@ -91,7 +69,7 @@ class Patch:
 
     @staticmethod
     def merge(first: Patch, second: Patch) -> Patch | None:
-        """One patch that does what both do in turn; None when their paths get in each other's way."""
+        """One patch that does what both do in turn; None when their paths meet unequally."""
 
     @classmethod
     def from_ops(

@@ -13,10 +13,14 @@ cdef class SessionCore(Actor):
     cdef public object _log           # SessionLog, or None
     cdef public double last_active    # on the app's clock
     cdef public bint acknowledged     # a client has shown that it is one
+    cdef public bint by_hello         # opened by a client's hello, not by open_session
 
     cpdef tuple resolve(self, str event, str label)
     cpdef object ship(self, bint foreign=*)
     cpdef object deliver(self, object patch, list outbox=*, object answer=*, Message message=*)
+    cpdef object hand_over(
+        self, object patch, list outbox, object answer=*, Message message=*, bint shipped=*
+    )
     cdef object encode_answer(self, Message message, object result)
     cdef int enter(self, Stream link, Request request, Py_ssize_t size) except -1
     cdef Message make(

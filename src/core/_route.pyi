@@ -6,6 +6,8 @@ The compiled halves of Session, Links and Connection; those hold all the rest.
 from collections.abc import Mapping
 from typing import Any, final
 
+from typing_extensions import disjoint_base
+
 from ._fast import Actor, Core, Message, Turn
 from ._patch import Patch
 from ._stream import Request, Stream
@@ -15,6 +17,7 @@ __all__ = ["TRANSPORT_ROOM", "ConnectionCore", "LinksCore", "Outlet", "SessionCo
 
 TRANSPORT_ROOM: int  # a transport with more buffered is handed nothing
 
+@disjoint_base
 class SessionCore(Actor):
     """What a session does for every event. ``Session`` is the one subclass.
 
@@ -25,6 +28,7 @@ class SessionCore(Actor):
     table: Any
     last_active: float
     acknowledged: bool
+    by_hello: bool
     _listeners: Any
     _links: Any
     _log: Any
@@ -61,6 +65,15 @@ class SessionCore(Actor):
         """A turn has ended: ship what it made. On the thread that ran it, once."""
     def ship(self, foreign: bool = False) -> Patch | None:
         """What clients do not have yet, as a patch; what cannot be encoded goes into the log."""
+    def hand_over(
+        self,
+        patch: Patch | None,
+        outbox: list[Any] | None,
+        answer: Any = None,
+        message: Message | None = None,
+        shipped: bool = True,
+    ) -> None:
+        """Have ``deliver`` called on the loop. ``shipped``: the worker's ship ends with this."""
     def deliver(
         self,
         patch: Patch | None,
@@ -73,6 +86,7 @@ class SessionCore(Actor):
         The answer is the encoded result of ``message``, or an Answer. The outbox is emptied.
         """
 
+@disjoint_base
 class LinksCore:
     """What the links of a session do for every event. ``Links`` is the one subclass."""
 
@@ -94,6 +108,7 @@ class LinksCore:
     def flush_soon(self, link: Stream) -> None:
         """The link may have something for its transport."""
 
+@disjoint_base
 class ConnectionCore:
     """What a connection does for every packet. ``Connection`` is the one subclass.
 

@@ -15,15 +15,19 @@ with any client. What is delivered enters the streams of all links before any of
 
 cimport cython
 from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_GetItem
+from cpython.object cimport PyObject
 
 from greenroom.core._fast cimport Actor, Core
 from greenroom.core._patch cimport Patch
-from greenroom.core._state cimport Ledger
+from greenroom.core._ledger cimport Ledger
 from greenroom.core._stream cimport Request, Stream
 from greenroom.core._turn cimport Message, Turn, find_turn
 
+from functools import partial
+
 from ._patch import encode_value
-from .errors import NotFound, Unencodable
+from .errors import NotFound
 
 __all__ = ["TRANSPORT_ROOM", "ConnectionCore", "LinksCore", "Outlet", "SessionCore"]
 
@@ -46,7 +50,9 @@ cdef class SessionCore(Actor):
 
     cpdef tuple resolve(self, str event, str label):
         """The handlers and callbacks of an event, in the order they run; empty for none."""
-        cdef tuple handlers = self.table.resolve(event, label)
+        cdef tuple handlers
+        cdef PyObject* found = PyDict_GetItem(<dict?>self.table.index.fixed, event)
+        handlers = self.table.resolve(event, label) if found == NULL else <tuple?><object>found
         if self._listeners is not None:
             handlers = handlers + <tuple?>self._listeners.resolve(event, label)
         return handlers
@@ -115,7 +121,7 @@ cdef class SessionCore(Actor):
         cdef Core core = self.core
         cdef Message message = self.make(event, payload, NORMAL, priority, context, handlers)
         if timeout is None and core.is_loop() and find_turn() is None:  # nobody is held up
-            return core.ask(self, message, core.ask_timeout)
+            return core.ask_here(self, message, core.ask_timeout)
         return core.ask_anywhere(self, message, timeout)
 
     # -- how turns end ----------------------------------------------------------------------
@@ -140,16 +146,30 @@ cdef class SessionCore(Actor):
             if ledger.journal.on_due is not None:
                 ledger.on_due = None
                 ledger.due = False
-        if core.is_loop():
-            self.deliver(patch, turn.outbox, answer, message)
+        if not core.is_loop():
+            self.hand_over(patch, turn.outbox, answer, message, not turn.concurrent)
         else:
-            core.post_to_loop(self.deliver, patch, turn.outbox, answer, message)
-        if not turn.concurrent:
-            ledger.shipped()
+            self.deliver(patch, turn.outbox, answer, message)
+            if not turn.concurrent:
+                ledger.shipped()
         if self._log is not None:
             self._log.flush()  # a line that was printed without its end
         if message.reply is not None:
             core.answer(message, turn.result, error, core.is_loop())
+
+    cpdef object hand_over(
+        self, object patch, list outbox, object answer=None, Message message=None, bint shipped=True
+    ):
+        """Have ``deliver`` called on the loop. ``shipped``: the worker's ship ends with this."""
+        cdef Core core = self.core
+        cdef Ledger ledger = self.ledger
+        record = partial(self.deliver, patch, outbox, answer, message)
+        # One stretch: a loop that saw the record but not the end of the ship would put off a
+        # snapshot with nobody left to wake it.
+        core.inbox.append(record)
+        if shipped:
+            ledger.journal.shipping = False
+        core.arm()
 
     cdef object encode_answer(self, Message message, object result):
         """The encoded result, or an Answer when something is wrong with it."""
@@ -157,7 +177,7 @@ cdef class SessionCore(Actor):
             return NULL_TEXT
         try:
             encoded = encode_value(result)
-        except (Unencodable, ValueError):
+        except Exception:  # encoders and to_dict() are anybody's code
             return self.answer(message, result, None)
         if type(encoded) is bytes \
                 and PyBytes_GET_SIZE(<bytes>encoded) <= (<Stream>message.link).frame_bytes:
@@ -247,6 +267,8 @@ cdef class ConnectionCore:
         cdef LinksCore links = self.links
         cdef SessionCore session
         cdef double now
+        cdef list requests
+        cdef Py_ssize_t size
         if self.closed:
             return
         now = self.outlet.core.now()
@@ -257,8 +279,11 @@ cdef class ConnectionCore:
         if not buffers:
             request = link.read_event(data, now)
         if request is None:
-            for request in link.receive(packet, now):
-                links.request(link, request, len(data))
+            requests = link.receive(packet, now)
+            if requests:
+                size = link.text_bytes // len(requests)  # frames of a batch share it
+                for request in requests:
+                    links.request(link, request, size)
             self.outlet.touch(self)
             return
         session = links.session
@@ -314,4 +339,7 @@ cdef class Outlet:
         """Flush them."""
         dirty, self.dirty = self.dirty, []
         for connection in dirty:
-            (<ConnectionCore>connection).flush()
+            try:
+                (<ConnectionCore>connection).flush()
+            except Exception as error:  # the others have their turn all the same
+                self.core.report("a connection could not be served", error)

@@ -1,11 +1,16 @@
 # Plan of the room: the state tree, what was assigned to it, and who may.
 
 from cpython.object cimport PyObject
-from ._patch cimport Buf, Draft, Patch
 
 cdef extern from "Python.h":
     ctypedef struct PyThreadState:
         pass
+    ctypedef struct PyTypeObject:
+        pass
+    PyTypeObject* Py_TYPE(object value)
+    PyTypeObject PyLong_Type, PyUnicode_Type, PyFloat_Type, PyBool_Type
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    Py_UCS4 PyUnicode_READ_CHAR(object text, Py_ssize_t index)
 
 cdef enum:  # Journal.alert
     DUE = 1  # somebody waits for a partial push
@@ -31,11 +36,6 @@ cdef class Grown:
     cdef list items  # the list itself
     cdef Py_ssize_t size  # how long it was
     cdef bint whole  # it was assigned again as well: send all of it
-
-
-cdef class Tree:
-    cdef Where where
-    cdef list pairs  # (key, leaf or Tree): a copy of a subtree that nobody else changes
 
 
 cdef class Watch:
@@ -105,26 +105,33 @@ cdef class StateView:
     cdef State node
 
 
-cdef class Template:
-    cdef readonly State root
-    cdef Watches watches
+cdef object MISSING  # stands for no value in records
+cdef Where ROOT
 
-    cpdef Ledger open(self)
+cdef inline bint scalar(object value) noexcept:
+    """Values that can neither change nor run code when they go."""
+    cdef PyTypeObject* kind = Py_TYPE(value)
+    return (
+        kind == &PyLong_Type
+        or kind == &PyUnicode_Type
+        or kind == &PyFloat_Type
+        or kind == &PyBool_Type
+        or value is None
+    )
 
 
-cdef class Ledger:
-    cdef Journal journal
-    cdef readonly State root
-    cdef StateView face
+cdef inline bint private(str key) noexcept:
+    return PyUnicode_GET_LENGTH(key) > 0 and PyUnicode_READ_CHAR(key, 0) == c'_'
 
-    cpdef object open(self)
-    cpdef object adopt(self)
-    cpdef object commit(self, bint keep)
-    cpdef object undo(self)
-    cpdef object rollback(self, bint keep)
-    cpdef object mark(self)
-    cpdef object ship(self, bint foreign=*)
-    cpdef object shipped(self)
-    cpdef object snapshot(self, bint foreign=*)
-    cpdef object forget(self)
-    cpdef list take_async(self)
+
+cdef Where place_below(Where parent, str key)
+cdef str spell(tuple keys)
+cdef str key_name(object key, Where where)
+cdef int check_depth(object value, Where where, str key) except -1
+cdef int set_detached(State node, bint detached) except -1
+cdef Grown grown(list items, bint whole)
+cdef dict raw(State node, bint own)
+cdef Watches copy_watches(Watches original)
+cdef bint prune(Watches tree) except -1
+cdef StateView make_view(State node)
+cdef list kept_any(list things, object thing)

@@ -1,4 +1,3 @@
-# ruff: noqa: PYI021
 """The state tree: what handlers read and assign, and the record of what they assigned. Compiled.
 
 Assigning is for the thread that opened the turn, reading for any thread.
@@ -16,7 +15,11 @@ from collections.abc import (
 )
 from typing import Any, ClassVar, TypeAlias, final
 
-from ._patch import Patch, Segmented
+from typing_extensions import disjoint_base
+
+from ._patch import Patch
+
+__pyx_capi__: dict[str, Any]
 
 _Path: TypeAlias = str | tuple[str, ...]
 
@@ -26,8 +29,8 @@ def set_subscriber_adapter(adapt: Callable[[Callable[..., Any]], Callable[..., A
     A call whose ``is_async`` attribute is true runs after the handler, before the commit.
     """
 
-def set_leaf_rule(rule: Callable[[Any, bool, str], bool]) -> None:
-    """Install what says whether sessions need copies of a template's leaf (``core.state``)."""
+def set_shipping(take_patch: Callable[[State], Patch], to_dict: Callable[[State], Any]) -> None:
+    """Install what makes patches and plain copies; the floor above does (``_ship``)."""
 
 @final
 class Where:
@@ -53,13 +56,10 @@ class Grown:
     """Record of a list that grew by append: what it was is its first ``size`` items."""
 
 @final
-class Tree:
-    """A private copy of a subtree, whose leaves still have to be encoded."""
-
-@final
 class Journal:
     """What a session's nodes share: who may assign, and which nodes have records."""
 
+@disjoint_base
 class State:
     """A mapping of string keys whose assignments are tracked. Nested dicts are States too.
 
@@ -70,18 +70,18 @@ class State:
     __hash__: ClassVar[None]  # type: ignore[assignment]
 
     def __init__(self, values: Mapping[str, Any] | State | StateView | None = None, /) -> None: ...
-    def __getitem__(self, key: str) -> Any: ...
-    def __setitem__(self, key: str, value: Any) -> None: ...
-    def __delitem__(self, key: str) -> None: ...
+    def __getitem__(self, key: str, /) -> Any: ...
+    def __setitem__(self, key: str, value: Any, /) -> None: ...
+    def __delitem__(self, key: str, /) -> None: ...
     def __getattr__(self, name: str) -> Any: ...
-    def __setattr__(self, name: str, value: Any) -> None: ...
-    def __delattr__(self, name: str) -> None: ...
-    def __contains__(self, key: object) -> bool: ...
+    def __setattr__(self, name: str, value: Any, /) -> None: ...
+    def __delattr__(self, name: str, /) -> None: ...
+    def __contains__(self, key: object, /) -> bool: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[str]: ...
     def __reversed__(self) -> Iterator[str]: ...
-    def __eq__(self, other: object) -> bool: ...
-    def __ne__(self, other: object) -> bool: ...
+    def __eq__(self, value: object, /) -> bool: ...
+    def __ne__(self, value: object, /) -> bool: ...
     def __dir__(self) -> list[str]: ...
     def keys(self) -> KeysView[str]:
         """The keys at this moment."""
@@ -162,101 +162,7 @@ class Later:
     """A call of an async subscriber, made after the handler; returns an awaitable."""
 
     def __init__(self, call: Any, payload: Any, context: Any, root: Any) -> None: ...
-    def __call__(self) -> Awaitable[Any]: ...
-
-@final
-class Writer:
-    """How a subtree is written in one step: what to do with values that are not plain."""
-
-@final
-class Late:
-    """A set whose value must be encoded after the seal."""
-
-@final
-class Shipment:
-    """What one ship carries from its seal to its end."""
-
-@final
-class Ledger:
-    """One session's state with its turns: opened by ``Template.open()``."""
-
-    on_due: Callable[[], object] | None
-    due: bool
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Ledger: ...
-    @property
-    def root(self) -> State: ...
-    @property
-    def view(self) -> StateView:
-        """The read-only face of the state."""
-
-    @property
-    def position(self) -> int:
-        """Patches shipped so far."""
-
-    @property
-    def in_turn(self) -> bool:
-        """True while a turn is open."""
-
-    @property
-    def owned(self) -> bool:
-        """True when the open turn belongs to the calling thread."""
-
-    @property
-    def dirty(self) -> bool:
-        """True when something was assigned that has not been shipped."""
-
-    @property
-    def shipping(self) -> bool:
-        """True from the start of a ship until ``shipped()``."""
-
-    @property
-    def unencodable(self) -> list[tuple[str, str]]:
-        """(path, type name) of what clients did not get, since ``take_unencodable``."""
-
-    def open(self) -> None:
-        """Begin a turn; the calling thread owns it."""
-
-    def adopt(self) -> None:
-        """The open turn goes on in the calling thread."""
-
-    def commit(self, keep: bool) -> None:
-        """End the turn. Without ``keep`` nobody needs to hear of it."""
-
-    def mark(self) -> None:
-        """Move the moment ``undo`` and ``rollback`` go back to, to now."""
-
-    def undo(self) -> None:
-        """Give everything assigned in this turn its value at the start; the turn goes on."""
-
-    def rollback(self, keep: bool) -> None:
-        """Undo, then end the turn."""
-
-    def ship(self, foreign: bool = False) -> Patch | None:
-        """Seal and encode what was not shipped: a Patch, or None when there is nothing.
-
-        ``foreign``: from beside the turn; takes plain values only, the others wait. Otherwise
-        ``shipping`` is true until ``shipped()`` is called, when there is a patch.
-        """
-
-    def shipped(self) -> None:
-        """The last patch is in the inbox of the loop."""
-
-    def snapshot(self, foreign: bool = False) -> tuple[bytes | Segmented, int]:
-        """(encoded state, position). Call ``ship()`` first.
-
-        ``foreign``: values that are not plain, or not shipped, are left out and come with the next
-        patch.
-        """
-
-    def forget(self) -> None:
-        """The last link went: nobody has anything."""
-
-    def take_async(self) -> list[Callable[[], Awaitable[Any]]]:
-        """The calls of async subscribers of this turn; each returns an awaitable."""
-
-    def take_unencodable(self) -> list[tuple[str, str]]:
-        """(path, type name) of what clients did not get, since the last call."""
+    def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[Any]: ...
 
 @final
 class StateView:
@@ -267,19 +173,19 @@ class StateView:
 
     __hash__: ClassVar[None]  # type: ignore[assignment]
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> StateView: ...
-    def __getitem__(self, key: str) -> Any: ...
-    def __setitem__(self, key: str, value: Any) -> None: ...
-    def __delitem__(self, key: str) -> None: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def __getitem__(self, key: str, /) -> Any: ...
+    def __setitem__(self, key: str, value: Any, /) -> None: ...
+    def __delitem__(self, key: str, /) -> None: ...
     def __getattr__(self, name: str) -> Any: ...
-    def __setattr__(self, name: str, value: Any) -> None: ...
-    def __delattr__(self, name: str) -> None: ...
-    def __contains__(self, key: object) -> bool: ...
+    def __setattr__(self, name: str, value: Any, /) -> None: ...
+    def __delattr__(self, name: str, /) -> None: ...
+    def __contains__(self, key: object, /) -> bool: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[str]: ...
     def __reversed__(self) -> Iterator[str]: ...
-    def __eq__(self, other: object) -> bool: ...
-    def __ne__(self, other: object) -> bool: ...
+    def __eq__(self, value: object, /) -> bool: ...
+    def __ne__(self, value: object, /) -> bool: ...
     def __dir__(self) -> list[str]: ...
     def keys(self) -> KeysView[str]:
         """The keys at this moment."""
@@ -304,13 +210,3 @@ class StateView:
 
     def extend(self, key: str, items: Iterable[Any]) -> None:
         """Refused: see StaleTurn."""
-
-@final
-class Template:
-    """The state sessions begin with. Never changes; sessions share it until they assign."""
-
-    def __init__(self, values: Mapping[str, Any] | State | None = None, /) -> None: ...
-    @property
-    def root(self) -> State: ...
-    def open(self) -> Ledger:
-        """The ledger of a new session."""

@@ -12,7 +12,7 @@ import mimetypes
 import threading
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 from .errors import Timeout, WouldBlock
@@ -21,8 +21,10 @@ from .types import Bytes, Timer
 __all__ = ["Actions", "Confirmation"]
 
 Kind = Literal["info", "success", "warning", "error"]
+KINDS: Final = get_args(Kind)
 
 SCHEMES: Final = ("", "http", "https", "mailto")
+MODULE_SCHEMES: Final = ("", "http", "https")
 
 
 class Confirmation:
@@ -88,6 +90,8 @@ class Actions:
         duration: int | None = None,
     ) -> None:
         """Show a toast. ``duration`` in milliseconds; None is the page's default."""
+        if kind not in KINDS:
+            raise ValueError(f"notify knows the kinds {', '.join(KINDS)}, not {kind!r}")
         self._act(
             "gr:notify",
             _given(message=message, title=title, kind=kind, position=position, duration=duration),
@@ -129,7 +133,12 @@ class Actions:
         self._act("gr:call", {"module": module, "function": function, "args": list(args)})
 
     def import_module(self, url: str) -> None:
-        """Import a JavaScript module of the same origin."""
+        """Import a JavaScript module of the same origin.
+
+        Raises ValueError for other than http, https and relative.
+        """
+        if urlsplit(url).scheme.lower() not in MODULE_SCHEMES:
+            raise ValueError(f"import_module takes http, https and relative URLs, got {url!r}")
         self._act("gr:import", {"url": url})
 
 

@@ -20,10 +20,10 @@ import inspect
 import secrets
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
-from contextvars import Context
+from contextvars import Context, copy_context
 from pathlib import Path
 from types import MappingProxyType, ModuleType, TracebackType
-from typing import Any, Self, TypeGuard
+from typing import Any, Final, Self, TypeGuard
 
 from ._fast import current_turn
 from .budget import Budget
@@ -31,7 +31,7 @@ from .bus import Bus
 from .connection import Connection
 from .current import registering
 from .deadlines import Deadlines
-from .errors import Busy, Closed, NoSession
+from .errors import BadHandler, Busy, Closed, NoSession
 from .handlers import Handler, HandlerTable
 from .hello import Profile
 from .log import AppLog
@@ -42,58 +42,13 @@ from .session import Session, check_event_name, encode_event
 from .settings import Settings
 from .state import State, Template
 from .types import DEFAULT_LABEL, Clock, Transport
+from .views import Group, View
 from .watchdog import Blockage
 
-__all__ = ["App", "Group", "View"]
+__all__ = ["App"]
 
-
-class View:
-    """A page or window the app shows under a label. Made by :meth:`App.show`."""
-
-    __slots__ = ("_app", "html", "label", "title")
-
-    def __init__(self, app: App, html: str, label: str, title: str | None) -> None:
-        self._app = app
-        self.html = html
-        self.label = label
-        self.title = title
-
-    def emit(self, event: str, data: Any = None, *, session: Session | None = None) -> None:
-        """Send an event to this view's links of the current turn's session, or of ``session``."""
-        self._app.emit(event, data, self.label, session=session)
-
-    def on(self, event: str, callback: Callable[..., Any]) -> Any:
-        """Run ``callback`` when a client of this view sends ``event``; a handle with ``off()``."""
-        return self._app.on(event, callback, label=self.label)
-
-
-class Group:
-    """A named set of sessions. Made by :meth:`App.group`."""
-
-    __slots__ = ("_app", "name")
-
-    def __init__(self, app: App, name: str) -> None:
-        self._app = app
-        self.name = name
-
-    def __len__(self) -> int:
-        return len(self._app.members(self.name))
-
-    def emit(self, event: str, data: Any = None, *, label: str | None = None) -> None:
-        """Send an event to the clients of every member."""
-        for session in self._app.members(self.name):
-            session.emit(event, data, label=label)
-
-    def tell(self, event: str, payload: Any = None) -> tuple[int, int]:
-        """Put a message into every member's mailbox; (accepted, refused)."""
-        accepted = refused = 0
-        for session in self._app.members(self.name):
-            try:
-                session.tell(event, payload)
-                accepted += 1
-            except (Busy, Closed):
-                refused += 1
-        return accepted, refused
+NOT_RUNNING: Final = "the app does not run: `async with app:` or `await app.start()` first"
+LAST_TURNS: Final = 1.0  # seconds on_close has when all of the drain was used up by running turns
 
 
 class App:
@@ -139,6 +94,9 @@ class App:
         self._template: Template | None = None
         self._factory: Callable[..., Any] | None = None
         self.init_state({} if state is None else state)
+        if callable(handlers) or isinstance(handlers, ModuleType):
+            name = getattr(handlers, "__name__", "...")
+            raise BadHandler(f"handlers= is a list: handlers=[{name}]")
         for item in handlers:
             if isinstance(item, ModuleType):
                 self.init_handlers(item)
@@ -291,11 +249,13 @@ class App:
             return
         self.phase = "draining"
         drain = self.settings.drain if drain is None else drain
+        until = asyncio.get_running_loop().time() + drain
         await self.scheduler.drain(drain)
         self.reception.drain(drain)
         for session in tuple(self._sessions.values()):
             session.close("the app stops")
-        await self.scheduler.drain(drain)
+        left = until - asyncio.get_running_loop().time()
+        await self.scheduler.drain(max(left, min(drain, LAST_TURNS)))
         for session in tuple(self._sessions.values()):
             session.end("the app stops")
         self.events.stop()
@@ -366,9 +326,15 @@ class App:
     ) -> Session:
         """Open a session without a client; it lives ``session_ttl`` from its last message.
 
-        Raises :class:`Busy` at ``max_sessions``, :class:`Closed` when the app does not run. With an
-        async state factory use :meth:`open_session_async`.
+        From any thread; others than the loop's wait for it. Raises :class:`Busy` at
+        ``max_sessions``, :class:`Closed` when the app does not run. With an async state factory use
+        :meth:`open_session_async` on the loop.
         """
+        self._check_alive()
+        if not self.scheduler.on_loop():
+            assert self.loop is not None
+            opening = self.open_session_async(headers, cookies, userinfo)
+            return asyncio.run_coroutine_threadsafe(opening, self.loop).result()
         state = None
         if self._factory is not None:
             state = self._factory()
@@ -402,7 +368,7 @@ class App:
         userinfo: Mapping[str, Any] | None,
     ) -> Session:
         if self.phase != "running":
-            raise Closed("the app does not run: `async with app:` or `await app.start()` first")
+            raise Closed(NOT_RUNNING)
         limit = self.settings.max_sessions
         if limit and len(self._sessions) >= limit:
             raise Busy(f"max_sessions ({limit}) is reached", retry_after=5.0)
@@ -434,11 +400,12 @@ class App:
         The session is the current turn's, or ``session``, or the only one there is. Raises
         :class:`NoSession` when it is not clear which is meant.
         """
-        self._meant(session).emit(event, data, label=label)
+        self.meant(session).emit(event, data, label=label)
 
     def broadcast(self, event: str, data: Any = None, label: str | None = None) -> None:
         """Send an event to the clients of every session: the only call that reaches everybody."""
         check_event_name(event)
+        self._check_alive()
         outgoing = encode_event(self.settings, event, data)
         self.call_on_loop(self._broadcast, event, outgoing, label)
 
@@ -446,7 +413,8 @@ class App:
         for session in tuple(self._sessions.values()):
             session.push_event(event, data, label)
 
-    def _meant(self, session: Session | None) -> Session:
+    def meant(self, session: Session | None) -> Session:
+        """``session``, or the current turn's, or the only one there is; else NoSession."""
         if session is not None:
             return session
         turn = current_turn()
@@ -481,7 +449,7 @@ class App:
         refuse the transport then.
         """
         if self.phase != "running":
-            raise Closed("the app does not run")
+            raise Closed(NOT_RUNNING)
         return self.reception.connect(
             transport, headers or {}, cookies or {}, userinfo, peer, binding, profile or Profile()
         )
@@ -498,7 +466,9 @@ class App:
         return Group(self, name)
 
     def join(self, name: str, session: Session) -> None:
-        """``session`` joins the group ``name``."""
+        """``session`` joins the group ``name``, unless it has ended meanwhile."""
+        if session.ended:
+            return
         self._groups.setdefault(name, {})[session.id] = session
 
     def leave(self, name: str, session: Session) -> None:
@@ -522,13 +492,22 @@ class App:
     # -- running things -----------------------------------------------------------------------
 
     def call_on_loop(self, callback: Callable[..., object], *args: Any) -> None:
-        """Call ``callback(*args)`` on the loop: at once when the caller is there, else soon."""
+        """Call ``callback(*args)`` on the loop: at once when the caller is there, else soon.
+
+        After the app has stopped nobody is there, and nothing happens.
+        """
         if self.loop is None:
-            raise Closed("the app does not run: `async with app:` or `await app.start()` first")
+            raise Closed(NOT_RUNNING)
+        if self.phase == "stopped":
+            return
         if self.scheduler.on_loop():
             callback(*args)
         else:
             self.scheduler.post_to_loop(callback, *args)
+
+    def _check_alive(self) -> None:
+        if self.phase in ("new", "stopped"):
+            raise Closed(NOT_RUNNING)
 
     def start_task(
         self, coro: Coroutine[Any, Any, Any], *, context: Context | None = None
@@ -544,7 +523,7 @@ class App:
         """Call a plain function as handlers are called: sync on a worker, async on the loop."""
         if inspect.iscoroutinefunction(inspect.unwrap(fn)):
             return await fn(*args)
-        result = await self.scheduler.run_on_worker(fn, *args)
+        result = await self.scheduler.run_on_worker(copy_context().run, fn, *args)
         return await result if inspect.isawaitable(result) else result
 
     def stats(self) -> dict[str, Any]:

@@ -17,11 +17,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextvars import copy_context
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ._fast import current_turn
-from .channels import Channel, Delivered, Overflow, Question, Reaction, SessionReaction, Stream
+from .channels import (
+    OVERFLOWS,
+    Channel,
+    Delivered,
+    Overflow,
+    Question,
+    Reaction,
+    SessionReaction,
+    Stream,
+    within,
+)
 from .current import registering
 from .encode import encode_value
 from .errors import BadHandler, Busy, Closed, NotFound, Refused, Timeout, TooLarge
@@ -41,6 +51,10 @@ SLICE: Final = 1_000  # sessions posted to before the loop gets a breath
 CLIENT_DATA: Final = 16 * 1024  # bytes a client may send with a trigger
 
 
+class Late(Timeout):
+    """A query was not answered in time: the bus says so, not an answer."""
+
+
 class Bus:
     """``app.events``: signals, reactions, streams and queries of one app."""
 
@@ -50,7 +64,6 @@ class Bus:
         self._public: dict[str, Channel] = {}
         self._questions: dict[str, Question] = {}
         self._public_questions: dict[str, Question] = {}
-        self._stopped = False
         self.counters = {
             "triggered": 0,
             "delivered": 0,
@@ -116,8 +129,18 @@ class Bus:
         ``sessions="subscribed"``, of those with a subscribed link). ``internal=None`` takes over
         what the signal was declared with; a flag that differs is an error.
         """
+        if sessions not in ("live", "subscribed"):
+            raise ValueError(f'sessions is "live" or "subscribed", got {sessions!r}')
 
         def register(fn: Callable[..., Any]) -> Callable[..., Any]:
+            in_session = _wants_session(fn)
+            if not in_session:
+                _check_one_argument(fn, f"a reaction to {name!r}")
+                if sessions == "subscribed":
+                    raise ValueError(
+                        f'{_where(fn)}: sessions="subscribed" needs a parameter named session or '
+                        "state; without one a reaction runs in no session"
+                    )
             channel = self._channels.get(name)
             if channel is None:
                 self.create_signal(
@@ -134,13 +157,17 @@ class Bus:
                     raise ValueError(f"signal {name!r} was not declared as a singleton")
             if channel.singleton and (channel.reactions or channel.per_session):
                 raise ValueError(f"signal {name!r} is a singleton and has its reaction already")
-            self._app.handlers.claim(fn)
-            if _wants_session(fn):
+            if channel.internal and sessions == "subscribed":
+                raise ValueError(
+                    f"signal {name!r} is internal, no client can subscribe to it: declare it with "
+                    "internal=False"
+                )
+            if in_session:
                 handlers = self._app.reaction_handlers(name, fn)
                 channel.per_session.append(SessionReaction(handlers, sessions == "subscribed"))
             else:
-                _check_one_argument(fn, f"a reaction to {name!r}")
-                channel.reactions.append(Reaction(fn))
+                channel.reactions.append(Reaction(fn, REACTION_QUEUE))
+            self._app.handlers.claim(fn)
             return fn
 
         return register
@@ -157,6 +184,9 @@ class Bus:
         _check_name(name, "query")
 
         def register(fn: Callable[..., Any]) -> Callable[..., Any]:
+            in_session = _wants_session(fn)
+            if not in_session:
+                _check_one_argument(fn, f"an answer to {name!r}")
             question = self._questions.get(name)
             if question is None:
                 question = self._questions[name] = Question(name, singleton, internal)
@@ -166,12 +196,11 @@ class Bus:
                 raise ValueError(f"query {name!r} is a singleton and has its answer already")
             elif question.internal != internal:
                 raise ValueError(f"query {name!r} was declared with internal={question.internal}")
-            self._app.handlers.claim(fn)
-            if _wants_session(fn):
+            if in_session:
                 question.per_session.append(self._app.reaction_handlers(name, fn))
             else:
-                _check_one_argument(fn, f"an answer to {name!r}")
                 question.answers.append(fn)
+            self._app.handlers.claim(fn)
             return fn
 
         return register
@@ -182,24 +211,28 @@ class Bus:
         """Put ``data`` into every queue of the signal; never waits for the reactions themselves.
 
         Waits at most a second for room in a full queue, then counts a refusal. Raises
-        :class:`NotFound` for a name that was never declared.
+        :class:`NotFound` for a name that was never declared, and :class:`TooLarge` or
+        :class:`Unencodable` for data that subscribed clients cannot be sent; nobody has heard it
+        then.
         """
         channel = self._channel(name)
+        if self._app.phase in ("new", "stopped"):
+            raise Closed("the app does not run: `async with app:` or `await app.start()` first")
+        delivered = self._to_links(channel, data)
+        refused = 0
         self.counters["triggered"] += 1
-        delivered = refused = 0
         for reaction in channel.reactions:
-            if len(reaction.queue) >= REACTION_QUEUE and not await self._room(reaction):
+            if reaction.full and not await reaction.room(self._app.clock, ROOM):
                 refused += 1
                 continue
             self._feed(reaction, data)
             delivered += 1
         for stream in tuple(channel.streams):
             if stream.full and stream.overflow == "block":
-                await self._room_in(stream)
+                await stream.room(self._app.clock, ROOM)
             taken = self._offer(stream, data)
             delivered += taken
             refused += not taken
-        delivered += self._to_links(channel, data)
         for audience in channel.per_session:
             for count, session in enumerate(self._sessions_of(channel, audience), 1):
                 if self._post(session, name, data, audience.handlers):
@@ -212,15 +245,20 @@ class Bus:
         return Delivered(delivered, refused)
 
     def trigger_soon(self, name: str, data: Any = None) -> None:
-        """Trigger from any thread, without waiting: a full queue is a counted refusal at once."""
+        """Trigger from any thread, without waiting: a full queue is a counted refusal at once.
+
+        What :meth:`trigger` raises for data that cannot be sent goes into the app's log when this
+        is called on another thread than the loop's.
+        """
         channel = self._channel(name)
         self._app.call_on_loop(self._trigger_now, channel, data)
 
     def _trigger_now(self, channel: Channel, data: Any) -> None:
+        delivered = self._to_links(channel, data)
+        refused = 0
         self.counters["triggered"] += 1
-        delivered = refused = 0
         for reaction in channel.reactions:
-            if len(reaction.queue) >= REACTION_QUEUE:
+            if reaction.full:
                 refused += 1
             else:
                 self._feed(reaction, data)
@@ -229,7 +267,6 @@ class Bus:
             taken = self._offer(stream, data)
             delivered += taken
             refused += not taken
-        delivered += self._to_links(channel, data)
         self._count(delivered, refused)
         posts = [
             (session, reaction.handlers)
@@ -247,7 +284,7 @@ class Bus:
             delivered += self._post(session, name, data, handlers)
         self._count(delivered, len(part) - delivered)
         if start + SLICE < len(posts):
-            self._app.call_on_loop(self._post_slice, name, data, posts, start + SLICE)
+            self._app.scheduler.post_to_loop(self._post_slice, name, data, posts, start + SLICE)
 
     def _count(self, delivered: int, refused: int) -> None:
         self.counters["delivered"] += delivered
@@ -275,8 +312,7 @@ class Bus:
                 f"max_frame_out ({self._app.settings.max_frame_out})"
             )
         for link, links in tuple(channel.links.items()):
-            link.push_signal(channel.name, encoded)
-            links.flush_soon(link)
+            links.push_signal(link, channel.name, encoded)
         return len(channel.links)
 
     def _offer(self, stream: Stream, data: Any) -> bool:
@@ -296,48 +332,37 @@ class Bus:
         stream.put(data)
         return True
 
-    async def _room_in(self, stream: Stream) -> None:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + ROOM
-        while stream.full and not stream.closed and loop.time() < until:
-            putter = loop.create_future()
-            stream.putters.append(putter)
-            try:
-                await asyncio.wait_for(putter, until - loop.time())
-            except TimeoutError:
-                return
-
-    async def _room(self, reaction: Reaction) -> bool:
-        reaction.room = reaction.room or asyncio.Event()
-        reaction.room.clear()
-        try:
-            await asyncio.wait_for(reaction.room.wait(), ROOM)
-        except TimeoutError:
-            return False
-        return len(reaction.queue) < REACTION_QUEUE
+    def _clean_context(self) -> Context:
+        """What reactions and answers run in: the app is current, and no turn is theirs."""
+        base = self._app.scheduler.base
+        context = Context() if base is None else base.copy()
+        context.run(registering.set, self._app)
+        return context
 
     # -- reactions --------------------------------------------------------------------------
 
     def _feed(self, reaction: Reaction, data: Any) -> None:
-        reaction.queue.append(data)
+        reaction.items.append(data)
         if reaction.task is None:
-            context = copy_context()
-            context.run(registering.set, self._app)
             reaction.wake = asyncio.Event()
-            reaction.task = self._app.start_task(self._react(reaction), context=context)
+            reaction.task = self._app.start_task(
+                self._react(reaction), context=self._clean_context()
+            )
         assert reaction.wake is not None
         reaction.wake.set()
 
     async def _react(self, reaction: Reaction) -> None:
         assert reaction.wake is not None
+        task = asyncio.current_task()
         while True:
-            while reaction.queue:
-                data = reaction.queue.popleft()
-                if reaction.room is not None:
-                    reaction.room.set()
+            while reaction.items:
+                data = reaction.items.popleft()
+                reaction.took()
                 try:
                     await self._app.call(reaction.fn, data)
-                except Exception as error:
+                except (Exception, asyncio.CancelledError) as error:
+                    if task is not None and task.cancelling():
+                        raise  # the app stops; else something the reaction awaited was cancelled
                     self._app.log.exception(f"a reaction failed: {_where(reaction.fn)}", error)
             reaction.wake.clear()
             await reaction.wake.wait()
@@ -351,9 +376,13 @@ class Bus:
 
         ``maxsize`` (``Settings.event_queue_size``; 0 is unbounded) and ``overflow`` say what
         happens to a listener that falls behind; every loss is counted. With ``"close"`` the
-        stream ends.
+        stream ends. It hears what is triggered after its first value was asked for.
         """
         channel = self._channel(name)
+        if overflow not in OVERFLOWS:
+            raise ValueError(f"overflow is one of {', '.join(OVERFLOWS)}, got {overflow!r}")
+        if maxsize is not None and maxsize < 0:
+            raise ValueError(f"maxsize must not be negative, got {maxsize}")
         stream = Stream(
             self._app.settings.event_queue_size if maxsize is None else maxsize, overflow
         )
@@ -392,42 +421,43 @@ class Bus:
     async def _ask(
         self, question: Question, data: Any, timeout: float | None, session: Session | None
     ) -> Any:
-        self.counters["queries"] += 1
-        limit = self._app.settings.query_timeout if timeout is None else timeout
-        asks: list[asyncio.Future[Any]] = [
-            asyncio.ensure_future(self._app.call(fn, data)) for fn in question.answers
-        ]
-        if session is not None:
-            asks += [
-                asyncio.ensure_future(
-                    session.ask(question.name, data, handlers=handlers, timeout=limit)
-                )
-                for handlers in question.per_session
-            ]
-        elif question.per_session and not question.answers:
+        if session is None and question.per_session and not question.answers:
             raise NotFound(f"query {question.name!r} is answered by a session; ask it from one")
-        done, pending = await asyncio.wait(asks, timeout=limit or None)
-        for ask in pending:
-            ask.cancel()
+        app = self._app
+        limit = app.settings.query_timeout if timeout is None else timeout
+        self.counters["queries"] += 1
+        asks: list[asyncio.Future[Any]] = []
+        try:
+            if session is not None:
+                for handlers in question.per_session:
+                    ask = session.ask(question.name, data, handlers=handlers, timeout=limit)
+                    asks.append(ask)  # at once, to be cancelled when the next one raises
+            for fn in question.answers:
+                context = self._clean_context()
+                asks.append(app.start_task(app.call(fn, data), context=context))
+            pending = await within(app.clock, asks, limit)
+        finally:
+            for ask in asks:
+                ask.cancel()
+        self.counters["queries_timed_out"] += len(pending)
         results: list[Any] = []
         failure: BaseException | None = None
         for ask in asks:
-            if ask in done and not ask.cancelled():
-                error = ask.exception()
-                if error is None:
-                    results.append(ask.result())
-                else:
-                    failure = failure or error
-                    self.counters["queries_failed"] += 1
-        if pending:
-            self.counters["queries_timed_out"] += len(pending)
+            if ask in pending:
+                continue
+            error = asyncio.CancelledError() if ask.cancelled() else ask.exception()
+            if error is None:
+                results.append(ask.result())
+            else:
+                failure = failure or error
+                self.counters["queries_failed"] += 1
         if not question.singleton:
             return results
         if results:
             return results[0]
         if failure is not None:
             raise failure
-        raise Timeout(
+        raise Late(
             f"query {question.name!r} was not answered within {limit} s; its answer may still run"
         )
 
@@ -446,38 +476,59 @@ class Bus:
         for channel in self._public.values():
             channel.links.pop(link, None)
 
-    def check_client_trigger(self, name: str, size: int) -> None:
-        """Refuse a client's trigger: unknown, internal and not meant for clients are one answer."""
-        if not self._public_channel(name).client_trigger:
+    def check_client_trigger(self, name: str, data: Any, size: int) -> None:
+        """Refuse a client's trigger: unknown, internal and not meant for clients are one answer.
+
+        ``size`` is that of the frame: only a large one can hold too much data.
+        """
+        channel = self._public.get(name)
+        if channel is None or not channel.client_trigger:
             raise NotFound(f"no signal {name!r} that clients may trigger")
-        if size > CLIENT_DATA:
+        if size > CLIENT_DATA and len(encode_value(data)) > CLIENT_DATA:
             raise TooLarge(f"a client may trigger a signal with at most {CLIENT_DATA} bytes")
+
+    def check_client_signal(self, name: str) -> None:
+        """Raise :class:`NotFound` for internal and unknown names alike."""
+        self._public_channel(name)
 
     async def client_trigger(self, name: str, data: Any) -> bool:
         """A client triggers a signal that clients may trigger."""
         await self.trigger(name, data)
         return True
 
-    async def client_request(
-        self, name: str, data: Any, timeout: float | None, session: Session
-    ) -> Any:
-        """A client asks a public query; the server caps the time-out."""
-        limit = self._app.settings.query_timeout
-        if timeout is not None:
-            limit = min(timeout, limit) if limit else timeout
-        return await self._ask(self.check_client_query(name), data, limit, session)
-
-    def check_client_query(self, name: str) -> Question:
-        """The public query of that name; unknown and internal ones are one answer."""
+    def client_question(self, name: str) -> Question:
+        """A public query. Raises :class:`NotFound` for internal and unknown names alike."""
         question = self._public_questions.get(name)
         if question is None:
             raise NotFound(f"no query {name!r}")
         return question
 
+    async def client_request(
+        self, question: Question, data: Any, timeout: float | None, session: Session
+    ) -> Any:
+        """A client asks a public query; the server caps the time-out."""
+        limit = self._app.settings.query_timeout
+        wanted = limit if timeout is None else timeout
+        try:
+            return await self._ask(question, data, min(wanted, limit) if limit else wanted, session)
+        except Late as error:
+            raise Refused(error.code, str(error)) from None
+
     def authorize(self, session: Session, action: str, name: str, data: Any) -> None:
         """Ask ``Settings.authorize``; raises :class:`Refused` ``unauthorized`` on a no."""
         gate = self._app.settings.authorize
-        if gate is not None and not gate(session, action, name, data):
+        if gate is None:
+            return
+        try:
+            verdict = gate(session, action, name, data)
+            if inspect.isawaitable(verdict):
+                if inspect.iscoroutine(verdict):
+                    verdict.close()
+                raise TypeError("Settings.authorize must not be async: the answer is needed now")
+        except Exception as error:
+            self._app.log.exception("Settings.authorize failed", error)
+            verdict = False
+        if not verdict:
             raise Refused("unauthorized", f"{action} {name!r} is not allowed for this session")
 
     # -- life -------------------------------------------------------------------------------
@@ -486,8 +537,8 @@ class Bus:
         """End every stream and reaction; what still waits is counted as expired."""
         for channel in self._channels.values():
             for reaction in channel.reactions:
-                self.counters["expired"] += len(reaction.queue)
-                reaction.queue.clear()
+                self.counters["expired"] += len(reaction.items)
+                reaction.items.clear()
                 if reaction.task is not None:
                     reaction.task.cancel()
                     reaction.task = None

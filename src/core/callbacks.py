@@ -50,7 +50,7 @@ class Subscription:
 
 
 class _Index(NamedTuple):
-    """What `CallbackTable.resolve` looks at."""
+    """What `CallbackTable.resolve` looks at, and the compiled `SessionCore.resolve` first."""
 
     fixed: dict[str, tuple[Handler, ...]]  # events whose callbacks do not ask for a label
     by_label: dict[str, Heard]
@@ -63,11 +63,11 @@ NOTHING: Final = _Index({}, {}, ())
 class CallbackTable:
     """The subscriptions of ``on``, in the order they were made."""
 
-    __slots__ = ("_index", "_subscriptions")
+    __slots__ = ("_subscriptions", "index")
 
     def __init__(self) -> None:
         self._subscriptions: tuple[Subscription, ...] = ()
-        self._index = NOTHING
+        self.index = NOTHING
 
     def on(
         self, event: str, callback: Callable[..., Any], *, label: str | None = None
@@ -94,7 +94,7 @@ class CallbackTable:
 
     def resolve(self, event: str, label: str | None = DEFAULT_LABEL) -> tuple[Handler, ...]:
         """What runs for ``event`` from the view ``label``, in order; empty for nothing."""
-        index = self._index
+        index = self.index
         found = index.fixed.get(event)
         if found is not None:
             return found
@@ -132,7 +132,7 @@ class CallbackTable:
             else:
                 by_label[event] = tuple(items)
         self._subscriptions = subscriptions
-        self._index = _Index(fixed, by_label, others)
+        self.index = _Index(fixed, by_label, others)
 
     def _first(self) -> dict[str, Heard]:
         """What hears an event before any subscription does."""

@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
+
+from .types import Clock
 
 if TYPE_CHECKING:
     from .link import ServerLink
     from .links import Links
 
 __all__ = [
+    "OVERFLOWS",
     "Channel",
     "Delivered",
     "Overflow",
     "Question",
+    "Queue",
     "Reaction",
     "SessionReaction",
     "Stream",
+    "within",
 ]
 
 Overflow = Literal["drop_oldest", "drop_newest", "block", "close"]
+OVERFLOWS: Final[tuple[str, ...]] = get_args(Overflow)
 
 
 class Delivered(NamedTuple):
@@ -60,16 +66,49 @@ class Channel:
         self.links: dict[ServerLink, Links] = {}
 
 
-class Reaction:
+class Queue:
+    """What waits for one listener, and who waits for room in it."""
+
+    __slots__ = ("closed", "items", "maxsize", "putters")
+
+    def __init__(self, maxsize: int) -> None:
+        self.items: deque[Any] = deque()
+        self.maxsize = maxsize  # 0: no bound
+        self.putters: set[asyncio.Future[None]] = set()
+        self.closed = False
+
+    @property
+    def full(self) -> bool:
+        return 0 < self.maxsize <= len(self.items)
+
+    def took(self) -> None:
+        """There may be room: whoever waits for it looks again."""
+        for putter in self.putters:
+            if not putter.done():
+                putter.set_result(None)
+
+    async def room(self, clock: Clock, seconds: float) -> bool:
+        """Wait for room, at most ``seconds``; whether there is some."""
+        until = clock.time() + seconds
+        while self.full and not self.closed and (left := until - clock.time()) > 0:
+            putter = asyncio.get_running_loop().create_future()
+            self.putters.add(putter)
+            try:
+                await within(clock, (putter,), left)
+            finally:
+                self.putters.discard(putter)
+        return not self.full
+
+
+class Reaction(Queue):
     """A server-side listener: a queue, and the task that empties it one by one."""
 
-    __slots__ = ("fn", "queue", "room", "task", "wake")
+    __slots__ = ("fn", "task", "wake")
 
-    def __init__(self, fn: Callable[..., Any]) -> None:
+    def __init__(self, fn: Callable[..., Any], maxsize: int) -> None:
+        super().__init__(maxsize)
         self.fn = fn
-        self.queue: deque[Any] = deque()
         self.wake: asyncio.Event | None = None
-        self.room: asyncio.Event | None = None
         self.task: asyncio.Task[None] | None = None
 
 
@@ -80,22 +119,15 @@ class SessionReaction(NamedTuple):
     subscribed: bool
 
 
-class Stream:
+class Stream(Queue):
     """The queue of one ``listen``."""
 
-    __slots__ = ("closed", "getter", "items", "maxsize", "overflow", "putters")
+    __slots__ = ("getter", "overflow")
 
     def __init__(self, maxsize: int, overflow: Overflow) -> None:
-        self.items: deque[Any] = deque()
-        self.maxsize = maxsize
+        super().__init__(maxsize)
         self.overflow = overflow
         self.getter: asyncio.Future[None] | None = None
-        self.putters: deque[asyncio.Future[None]] = deque()
-        self.closed = False
-
-    @property
-    def full(self) -> bool:
-        return 0 < self.maxsize <= len(self.items)
 
     def put(self, data: Any) -> None:
         self.items.append(data)
@@ -105,19 +137,10 @@ class Stream:
         if self.getter is not None and not self.getter.done():
             self.getter.set_result(None)
 
-    def took(self) -> None:
-        while self.putters and not self.full:
-            putter = self.putters.popleft()
-            if not putter.done():
-                putter.set_result(None)
-
     def close(self) -> None:
         self.closed = True
         self.wake()
-        while self.putters:
-            putter = self.putters.popleft()
-            if not putter.done():
-                putter.set_result(None)
+        self.took()
 
 
 class Question:
@@ -131,3 +154,25 @@ class Question:
         self.internal = internal
         self.answers: list[Callable[..., Any]] = []
         self.per_session: list[tuple[Any, ...]] = []
+
+
+async def within(
+    clock: Clock, awaited: Iterable[asyncio.Future[Any]], seconds: float
+) -> set[asyncio.Future[Any]]:
+    """Wait until all are done, at most ``seconds`` (0: for ever); those that are not."""
+    pending: set[asyncio.Future[Any]] = set(awaited)
+    over: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    timer = clock.call_at(clock.time() + seconds, _settle, over) if seconds else None
+    try:
+        while pending and not over.done():
+            await asyncio.wait({*pending, over}, return_when=asyncio.FIRST_COMPLETED)
+            pending = {each for each in pending if not each.done()}
+    finally:
+        if timer is not None:
+            timer.cancel()
+    return pending
+
+
+def _settle(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_result(None)

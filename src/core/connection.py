@@ -31,6 +31,7 @@ class Connection(ConnectionCore):
     """The server's end of one transport. Made by :meth:`App.connect`."""
 
     __slots__ = (
+        "__weakref__",
         "_opening",
         "app",
         "binding",
@@ -120,8 +121,14 @@ class Connection(ConnectionCore):
 
     def _detach(self) -> None:
         """Its link, if it has one, waits for its client's return."""
-        if self.link is not None and self.links is not None:
-            self.links.detach(self.link, self)
+        links, link = self.links, self.link
+        self.let_go()
+        if link is not None and links is not None:
+            links.detach(link, self)
+
+    def let_go(self) -> None:
+        """It carries no link any more: whoever still holds the connection holds no session."""
+        self.links = self.link = None
 
     def first(self, packet: Packet, now: float) -> None:
         if self._opening is not None:

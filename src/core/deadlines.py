@@ -6,12 +6,14 @@ Whoever has something due (a link, a session, a connection) has a method ``deadl
 at which it wants to be looked at or None, and a method ``due(now)`` that looks. It is *watched*
 once and stays in the heap until it has no deadline any more. A deadline that moved later is found
 out when the old one is reached, so moving one costs nothing; one that moved earlier is told by
-watching again. Cut in the middle: an entry whose subject has ended is dropped when it comes up.
+watching again. The heap keeps nobody alive: an hour's closed sessions would be in it.
+Cut in the middle: an entry whose subject has ended is dropped when it comes up.
 """
 
 from __future__ import annotations
 
 import heapq
+import weakref
 from typing import Protocol
 
 from .types import Clock, Timer
@@ -35,7 +37,7 @@ class Deadlines:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._heap: list[tuple[float, int, Due]] = []
+        self._heap: list[tuple[float, int, weakref.ref[Due]]] = []
         self._count = 0
         self._timer: Timer | None = None
         self._timer_at = 0.0
@@ -50,13 +52,15 @@ class Deadlines:
             return
         subject.watched = when
         self._count += 1
-        heapq.heappush(self._heap, (when, self._count, subject))
+        heapq.heappush(self._heap, (when, self._count, weakref.ref(subject)))
         self._arm()
 
     def stop(self) -> None:
         """Forget everything."""
-        for _, _, subject in self._heap:
-            subject.watched = None
+        for _, _, entry in self._heap:
+            subject = entry()
+            if subject is not None:
+                subject.watched = None
         self._heap.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -77,13 +81,19 @@ class Deadlines:
         self._timer = None
         now = self._clock.time()
         heap = self._heap
-        while heap and heap[0][0] <= now:
-            when, _, subject = heapq.heappop(heap)
-            if subject.watched != when:
-                continue  # an earlier entry has been made since, or it ended
-            subject.watched = None
-            wanted = subject.deadline()
-            if wanted is not None and wanted <= now:
-                subject.due(now)
-            self.watch(subject)
-        self._arm()
+        looked: list[Due] = []  # watched again afterwards: one that stays due must not hold us here
+        try:
+            while heap and heap[0][0] <= now:
+                when, _, entry = heapq.heappop(heap)
+                subject = entry()
+                if subject is None or subject.watched != when:
+                    continue  # an earlier entry has been made since, or it ended
+                subject.watched = None
+                looked.append(subject)
+                wanted = subject.deadline()
+                if wanted is not None and wanted <= now:
+                    subject.due(now)
+        finally:  # also when one of them raises: the others are still waited for
+            for subject in looked:
+                self.watch(subject)
+            self._arm()

@@ -39,16 +39,16 @@ def _query(links: Links, link: ServerLink, request: Request, size: int) -> None:
     name, data, timeout = request.data["name"], request.data["data"], request.data["timeout"]
     session = links.session
     bus = session.app.events
-    bus.check_client_query(name)
+    question = bus.client_question(name)
     bus.authorize(session, "query", name, data)
-    _answer_later(links, link, request, bus.client_request(name, data, timeout, session))
+    _answer_later(links, link, request, bus.client_request(question, data, timeout, session))
 
 
 def _trigger(links: Links, link: ServerLink, request: Request, size: int) -> None:
     name, data = request.data["name"], request.data["data"]
     session = links.session
     bus = session.app.events
-    bus.check_client_trigger(name, size)
+    bus.check_client_trigger(name, data, size)
     bus.authorize(session, "trigger", name, data)
     _answer_later(links, link, request, bus.client_trigger(name, data))
 
@@ -57,6 +57,7 @@ def _subscribe(links: Links, link: ServerLink, request: Request, size: int) -> N
     name = request.data["name"]
     session = links.session
     bus = session.app.events
+    bus.check_client_signal(name)  # first: nobody is asked about what does not exist
     bus.authorize(session, "subscribe", name, None)
     bus.subscribe_link(name, links, link)
     _answer(links, link, request, True)
@@ -128,18 +129,15 @@ def _answer(links: Links, link: ServerLink, request: Request, value: Any) -> Non
 def _answer_later(
     links: Links, link: ServerLink, request: Request, work: Coroutine[Any, Any, Any]
 ) -> None:
-    async def run() -> None:
-        value: Any = None
-        failure: BaseException | None = None
-        try:
-            value = await work
-        except asyncio.CancelledError as error:
-            failure = error
-        except Exception as error:  # noqa: BLE001  whatever it was is the client's answer
-            failure = error
-        links.work(link).pop(request.id, None)
+    working = links.work(link)
+
+    def ended(task: asyncio.Task[Any]) -> None:
+        failure = asyncio.CancelledError() if task.cancelled() else task.exception()
+        value = None if failure is not None else task.result()
+        working.pop(request.id, None)
         message = Message(request.type, link=link, id=request.id)
         links.session.answer(message, value, failure).push()
         links.flush_soon(link)
 
-    links.work(link)[request.id] = links.session.app.start_task(run())
+    task = working[request.id] = links.session.app.start_task(work)
+    task.add_done_callback(ended)  # also of one that is cancelled before its first step

@@ -114,3 +114,5 @@ def _ride(
                 first = run(send, sent)
     except StopIteration as stop:
         return stop.value
+    finally:
+        first = None  # a future whose exception comes through here would be held by its traceback

@@ -16,10 +16,10 @@ import enum
 import pathlib
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
-from . import _patch
-from ._patch import Segmented, decode_value, encode_value, is_plain, render
+from . import _text
+from ._text import Segmented, decode_value, encode_value, is_plain, render
 from .errors import Unencodable
 
 __all__ = [
@@ -117,9 +117,10 @@ class Encoders:
 
     def __call__(self, value: Any) -> Any:
         """Something simpler than ``value``. Raises Unencodable when there is no row for it."""
-        encoder = self.find(type(value))
+        kind = cast("type[object]", type(value))
+        encoder = self.find(kind)
         if encoder is None:
-            raise Unencodable(f"no encoder for {type(value).__qualname__}")
+            raise Unencodable(f"no encoder for {kind.__qualname__}")
         return encoder(value)
 
 
@@ -151,7 +152,7 @@ encoders = Encoders(
         pathlib.PurePath: str,
     }
 )
-_patch.set_default(encoders)
+_text.set_default(encoders)
 
 
 def encode(value: Any) -> bytes:

@@ -62,12 +62,14 @@ class ServerLink(Stream):
         "_parts",
         "_pinged_at",
         "_profile",
+        "acknowledged",
         "detached_at",
         "id",
         "ignored",
         "nacks",
         "refused",
         "settings",
+        "text_bytes",
     )
 
     def __init__(
@@ -96,6 +98,8 @@ class ServerLink(Stream):
         self.closing = None
         self.detached_at = now
         self.refused = self.ignored = self.nacks = 0
+        self.text_bytes = 0  # what the last packet, or the chunks it ended, came to
+        self.acknowledged = False  # its client has shown that it takes what it is sent
         self._profile = PLAIN
         self._parts: Parts | None = None
         self._bad_at: tuple[float, ...] = ()
@@ -284,6 +288,7 @@ class ServerLink(Stream):
     def _text(
         self, data: bytes, buffers: tuple[bytes, ...], now: float, out: list[Request]
     ) -> None:
+        self.text_bytes = len(data) + sum(map(len, buffers))
         try:
             frame = loads(data)
         except NotUtf8 as error:
@@ -430,6 +435,7 @@ class ServerLink(Stream):
 
     def _do_acknowledge(self, now: float, seq: int) -> None:
         self.acknowledge(seq)
+        self.acknowledged = self.acknowledged or seq > 0
 
     def _on_ping(self, data: Any, look: _Look, now: float, out: list[Request]) -> None:
         self._fire("ping", now)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ._patch import Segmented
 from ._route import LinksCore
@@ -33,7 +33,7 @@ Encoded: TypeAlias = bytes | Segmented
 class Links(LinksCore):
     """The links and connections of one session, and its open questions to the user."""
 
-    __slots__ = ("_calls", "_questions", "_watches", "_work")
+    __slots__ = ("_calls", "_checking", "_questions", "_watches", "_work")
 
     session: Session
     by_id: dict[str, ServerLink]
@@ -42,9 +42,10 @@ class Links(LinksCore):
     def __init__(self, session: Session) -> None:
         super().__init__(session, session.app.reception.outlet)
         self._watches: dict[ServerLink, Watch] = {}
-        self._work: dict[ServerLink, dict[int | None, asyncio.Task[None]]] = {}
+        self._work: dict[ServerLink, dict[int | None, asyncio.Task[Any]]] = {}
         self._questions: dict[int, Confirmation] = {}
         self._calls = 0
+        self._checking = False
 
     # -- coming and going ---------------------------------------------------------------------
 
@@ -62,6 +63,7 @@ class Links(LinksCore):
             raise LinkError("replaced", "another connection resumed this link")
         if previous is not None and previous is not connection:
             previous.end(make_close("replaced", "another connection resumed this link"))
+            previous.let_go()
         token, expires = app.reception.make_token(session, connection.binding)
         self.connections[link] = connection
         connection.attached(self, link)
@@ -108,36 +110,55 @@ class Links(LinksCore):
         session, app = self.session, self.session.app
         link.detach(app.clock.time())
         app.deadlines.watch(self._watches[link])
+        session.acknowledged = session.acknowledged or link.acknowledged
         if not self.connections:
             session.left()
-            for call in tuple(self._questions):
-                self.confirmed(call, None)
 
     def expired(self, link: ServerLink) -> None:
         """A link was away for longer than ``window``: its view is closed, its answers are kept."""
         self.session.app.events.drop_link(link)
         self.session.view_event("view:closed", link)
+        self._view_closed()
+
+    def _view_closed(self) -> None:
+        """With the last view go the questions to the user."""
+        if not self._has_views():
+            for call in tuple(self._questions):
+                self.confirmed(call, None)
+
+    def _has_views(self) -> bool:
+        """Whether there is a client, or one that may come back to where it was."""
+        return any(link.state != EXPIRED for link in self.by_id.values())
 
     def drop(self, link: ServerLink) -> None:
         """Forget a link: its client said bye, or it made room for another."""
         if self.by_id.pop(link.id, None) is None:
             return
         session = self.session
-        session.view_event("view:closed", link)
+        if link.state != EXPIRED:  # else it was told already
+            session.view_event("view:closed", link)
+        session.acknowledged = session.acknowledged or link.acknowledged
         self._forget(link)
         connection = self.connections.pop(link, None)
         if connection is not None:
             connection.end(make_close("bye"))
+            connection.let_go()
         if not self.by_id:
             session.linked = False
             session.ledger.forget()
         session.left()
+        self._view_closed()
 
     def close(self, code: str, reason: str, retry: Retry | None = None) -> None:
         """The session ends: every client is told, every link is forgotten."""
         for link in tuple(self.by_id.values()):
-            connection = self.connections.pop(link, None)
+            connection = self.connections.get(link)
             if connection is not None:
+                if code == "bye":  # what was made, and how every frame ended, goes first
+                    for number in link.pending():
+                        link.error(number, "closed", reason)
+                    connection.flush()
+                self.connections.pop(link, None)
                 link.close(code, reason, retry=retry)
                 connection.flush()
             self._forget(link)
@@ -174,7 +195,28 @@ class Links(LinksCore):
         for link in tuple(self.by_id.values()):
             if label is None or link.label == label:
                 link.push_event(type, data, link.label)
-                self.flush_soon(link)
+                self._soon(link)
+
+    def push_signal(self, link: ServerLink, name: str, data: Encoded) -> None:
+        """Put a signal into the stream of a link that subscribed to it."""
+        link.push_signal(name, data)
+        self._soon(link)
+
+    def _soon(self, link: ServerLink) -> None:
+        """Something is in a stream: hand it over, or see that it does not grow without bounds.
+
+        A link with a connection looks at its limits when it hands over; for the others it is done
+        once the burst is over, and not in the middle of a commit.
+        """
+        if link in self.connections:
+            self.flush_soon(link)
+        elif not self._checking:
+            self._checking = True
+            self.session.app.scheduler.at_end_of_burst(self._check)
+
+    def _check(self) -> None:
+        self._checking = False
+        self.committed()
 
     def _snapshot(self) -> tuple[Encoded, int] | None:
         """The state for one link; first, what is pending goes to the links there are.
@@ -194,7 +236,7 @@ class Links(LinksCore):
         snapshot: tuple[Encoded, int] = ledger.snapshot(foreign)
         return snapshot
 
-    def work(self, link: ServerLink) -> dict[int | None, asyncio.Task[None]]:
+    def work(self, link: ServerLink) -> dict[int | None, asyncio.Task[Any]]:
         """The questions of a link that are worked on beside the turns, by id."""
         return self._work.setdefault(link, {})
 
@@ -202,7 +244,7 @@ class Links(LinksCore):
 
     def ask_user(self, question: Confirmation, message: str) -> None:
         """Show a dialog in every view; the first that answers wins."""
-        if not self.connections:
+        if not self._has_views():
             question.settle(None)
             return
         self._calls += 1
@@ -216,15 +258,15 @@ class Links(LinksCore):
     def confirmed(self, call: object, value: object) -> bool:
         """An answer has come; False when nothing was asked, or somebody answered before."""
         question = self._questions.pop(call, None) if isinstance(call, int) else None
-        if question is not None:
-            question.settle(value)
+        if question is not None:  # what is neither yes nor no would be taken for a yes
+            question.settle(value if isinstance(value, bool) else None)
         return question is not None
 
 
 class Watch:
     """What has to be looked at later about one link: pings, a dead peer, the end of its window."""
 
-    __slots__ = ("_link", "_links", "watched")
+    __slots__ = ("__weakref__", "_link", "_links", "watched")
 
     def __init__(self, links: Links, link: ServerLink) -> None:
         self._links = links

@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple
 
 from . import capture
 
-__all__ = ["LEVELS", "AppLog", "Level", "Record", "SessionLog"]
+__all__ = ["LEVELS", "AppLog", "Level", "Record", "SessionLog", "one_line"]
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: Final[tuple[Level, ...]] = ("debug", "info", "warning", "error")
@@ -123,7 +123,7 @@ class _Log:
 
     def exception(self, text: str, error: BaseException) -> None:
         """Say that something failed with ``error``, and keep its traceback."""
-        self.write("error", f"{text}: {_one_line(error)}", traceback=_formatted(error))
+        self.write("error", f"{text}: {one_line(error)}", traceback=_formatted(error))
 
     def printed(self, text: str, handler: str | None = None) -> None:
         """Take what was printed; every whole line becomes a record."""
@@ -269,7 +269,7 @@ def _cut(text: str) -> str:
     return f"{text[:MAX_TEXT]}... ({len(text) - MAX_TEXT} characters more)"
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The last line of a traceback: type and message."""
     return "".join(traceback.format_exception_only(error)).strip()
 

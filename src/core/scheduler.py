@@ -254,14 +254,17 @@ class Scheduler(Core):
         if self.loop is None or not self.on_loop():
             raise WouldBlock("run_on_worker() is for the app's loop: call the function directly")
         future: asyncio.Future[Any] = self.loop.create_future()
+        told: list[Any] = [future, *args]  # emptied at the end: what it raised may hold its frame
 
         def part() -> None:
             try:
-                value = call(*args)
+                value = call(*told[1:])
             except BaseException as error:  # noqa: BLE001 - it is the awaiter's to judge
-                self.post_to_loop(_fail, future, error)
+                self.post_to_loop(_fail, told[0], error)
             else:
-                self.post_to_loop(_succeed, future, value)
+                self.post_to_loop(_succeed, told[0], value)
+            finally:
+                told.clear()
 
         self.call_on_worker(part)
         self.watch()
@@ -359,9 +362,11 @@ class Scheduler(Core):
         late, following = self.overdue()
         for message, session in late:
             future: asyncio.Future[Any] | None = message.reply
-            if message.stage == 1:
-                session.remove(message, self.expired_error(message), counter="expired")
-            elif future is not None and not future.done():
+            if message.stage == 1 and session.remove(
+                message, self.expired_error(message), counter="expired"
+            ):
+                continue
+            if future is not None and not future.done():  # a worker may have begun it just now
                 future.set_exception(
                     Timeout(f"{message.event!r} did not answer in time; it still runs")
                 )

@@ -15,10 +15,10 @@ from .current import current_app
 from .types import DEFAULT_LABEL
 
 if TYPE_CHECKING:
-    from .app import View
     from .bus import Bus
     from .session import Session
     from .state import State
+    from .views import View
 
 __all__ = [
     "broadcast",

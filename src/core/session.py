@@ -28,9 +28,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ._fast import Message, Turn, current_turn
+from ._ledger import Ledger
 from ._patch import Segmented
 from ._route import SessionCore
-from ._state import Ledger, StateView
+from ._state import StateView
 from .actions import Actions, Confirmation
 from .callbacks import CallbackTable, Subscription
 from .encode import encode_value
@@ -46,9 +47,9 @@ from .errors import (
     Unencodable,
 )
 from .links import Links
-from .log import Record, SessionLog
+from .log import Record, SessionLog, one_line
 from .parts import Handler
-from .types import DEFAULT_LABEL, EVENT_NAME, Lane
+from .types import DEFAULT_LABEL, EVENT_NAME, Lane, Place
 
 if TYPE_CHECKING:
     from .app import App
@@ -117,7 +118,7 @@ class Session(Actions, SessionCore):
     """
 
     __slots__ = (
-        "by_hello",
+        "_noticed",
         "cookies",
         "created",
         "groups",
@@ -148,8 +149,8 @@ class Session(Actions, SessionCore):
         self.userinfo: dict[str, Any] = {}
         self.created = time.time()
         self.last_active = app.clock.time()
+        self._noticed = 0  # of the messages it was sent, at the last look
         self.phase = "opening"
-        self.by_hello = False  # opened by a client's hello
         self.watched: float | None = None
         self.groups: frozenset[str] = frozenset()
 
@@ -203,9 +204,13 @@ class Session(Actions, SessionCore):
         ``max_frame_out`` and :class:`Unencodable` for data without a form on the wire.
         """
         check_event_name(event)
-        self._act(event, data, label)
+        self.act(event, data, label)
 
-    def _act(self, type: str, data: Any, label: str | None = None) -> None:
+    def _act(self, type: str, data: Mapping[str, Any]) -> None:
+        self.act(type, data)
+
+    def act(self, type: str, data: Any, label: str | None = None) -> None:
+        """Send a frame to the clients; a ``gr:`` type too."""
         encoded = encode_event(self.app.settings, type, data)
         turn = current_turn()
         if turn is None or turn.ended or turn.concurrent or turn.app is not self.app:
@@ -255,7 +260,8 @@ class Session(Actions, SessionCore):
         for an event without a handler, :class:`Busy` when the mailbox is full.
         """
         if delay is None and every is None:
-            self.post(self.message(event, payload, Lane.NORMAL, priority, context))
+            message = self.message(event, payload, Lane.NORMAL, priority, context)
+            self.post(message)
             return None
         make = partial(self.message, event, payload, Lane.BACKGROUND, priority, context)
         make()  # an event without a handler is found out now, not when the timer fires
@@ -333,8 +339,7 @@ class Session(Actions, SessionCore):
         if not scheduler.on_loop():
             patch = self.ship() if self.linked else None
             outbox, turn.outbox = turn.outbox, None
-            scheduler.post_to_loop(self.deliver, patch, outbox)
-            ledger.shipped()
+            self.hand_over(patch, outbox)
         elif not ledger.shipping:
             foreign = ledger.in_turn and not ledger.owned
             patch = self.ship(foreign) if self.linked else None
@@ -345,14 +350,18 @@ class Session(Actions, SessionCore):
                 ledger.due = True
 
     def explain(self, unencodable: Sequence[tuple[str, str]]) -> None:
-        """What could not be encoded goes into the log."""
+        """What could not be encoded goes into the logs."""
         for path, kind in unencodable:
-            self.log.write(
-                "error",
+            self.complain(
                 f"state {path} is a {kind}, which has no form on the wire: clients do not have "
                 "this key. Register an encoder with gr.encoders, or make the key private with a "
-                "leading underscore",
+                "leading underscore"
             )
+
+    def complain(self, text: str) -> None:
+        """Tell the developer: in the session's log, and where the terminal shows it."""
+        self.app.log.error(f"session {self.id[:6]}...: {text}")
+        self.log.error(text)
 
     def answer(self, message: Message, result: Any, error: BaseException | None) -> Answer:
         """What a client is told of how its frame ended."""
@@ -362,17 +371,18 @@ class Session(Actions, SessionCore):
                 return Answer(link, None, None, None)
             try:
                 encoded = encode_value(result)
-            except (Unencodable, ValueError) as problem:
-                self.log.write("error", f"the result of {message.event!r}: {problem}")
+            except Exception as problem:  # noqa: BLE001 - whatever an encoder of theirs raises
+                ours = isinstance(problem, (Unencodable, ValueError))
+                why = str(problem) if ours else f"its encoder failed: {one_line(problem)}"
+                self.complain(f"the result of {message.event!r}: {why}")
                 return Answer(
                     link, number, "handler_error", None, "the result has no form on the wire"
                 )
             if len(encoded) <= settings.max_frame_out:
                 return Answer(link, number, None, encoded)
-            self.log.write(
-                "error",
+            self.complain(
                 f"the result of {message.event!r} is {len(encoded)} bytes on the wire, above "
-                f"max_frame_out ({settings.max_frame_out})",
+                f"max_frame_out ({settings.max_frame_out})"
             )
             return Answer(link, number, "handler_error", None, "the result is too large")
         if isinstance(error, asyncio.CancelledError):
@@ -380,7 +390,9 @@ class Session(Actions, SessionCore):
         if isinstance(error, PUBLIC_ERRORS):
             retry_after = getattr(error, "retry_after", None)
             return Answer(link, number, error.code, None, str(error), retry_after)
-        text = f"{type(error).__name__}: {error}" if settings.debug else "the handler failed"
+        text = "the handler failed"
+        if settings.debug:
+            text = describe_error(error)
         return Answer(link, number, "handler_error", None, text)
 
     def report(self, message: Message, error: BaseException) -> None:
@@ -402,7 +414,10 @@ class Session(Actions, SessionCore):
         """A view was opened or closed: tell whoever registered for it."""
         handlers = self.resolve(event, link.label)
         if handlers and not self.ended:
-            self.post_event(event, {"label": link.label}, handlers=handlers, label=link.label)
+            try:
+                self.post_event(event, {"label": link.label}, handlers=handlers, label=link.label)
+            except (Busy, Closed) as error:  # counted there; the view itself comes and goes
+                self.log.warning(f"{event} of {link.label!r} was not heard: {error}")
 
     def confirm(self, message: str, *, timeout: float = 60.0) -> Confirmation:
         """Ask the user yes or no: ``await`` it, or ``.result()`` in a sync handler.
@@ -474,8 +489,13 @@ class Session(Actions, SessionCore):
             return
         self._become("close")
         hooks = self.app.close_hooks
-        if hooks:
+        running = self.running is not None  # its clients still hear how this turn ends
+        if running and not hooks:
+            self.clear(Closed(f"session {self.id!r} has ended"))
+        if hooks or running:
             self._post_hooks("gr:closed", hooks, lambda error: self.end(reason))
+        elif self.app.scheduler.inbox:  # perhaps what a turn made that ended on a worker
+            self.app.scheduler.post_to_loop(self.end, reason)
         else:
             self.end(reason)
 
@@ -502,7 +522,7 @@ class Session(Actions, SessionCore):
                 None,
                 tuple(hooks),
                 lane=Lane.CONTROL,
-                place=hooks[0].place,
+                place=hooks[0].place if hooks else Place.INLINE,
                 reply=HookReply(self.app, then),
                 wrapped=False,
             )
@@ -515,8 +535,8 @@ class Session(Actions, SessionCore):
             raise AssertionError(f"a session that is {self.phase} cannot be {event}") from None
 
     def deadline(self) -> float | None:
-        """When it ends if nobody comes; None while a client is connected."""
-        if self.phase == "closed" or (self._links is not None and self._links.connections):
+        """When it ends if nobody comes; None while a client is connected, and once it is ending."""
+        if self.ended or (self._links is not None and self._links.connections):
             return None
         settings = self.app.settings
         unused = self.by_hello and not self.acknowledged
@@ -524,7 +544,11 @@ class Session(Actions, SessionCore):
         return self.last_active + ttl if ttl else None
 
     def due(self, now: float) -> None:
-        self._close("nobody came back")
+        if self.posted != self._noticed and not self.by_hello:  # somebody still talks to it
+            self._noticed = self.posted
+            self.last_active = now
+        else:
+            self._close("nobody came back")
 
 
 class HookReply:
@@ -541,6 +565,14 @@ class HookReply:
 
     def fail(self, error: BaseException) -> None:
         self._app.call_on_loop(self._then, error)
+
+
+def describe_error(error: BaseException) -> str:
+    """Type and text of an exception, whose ``__str__`` is anybody's code and may raise too."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001
+        return type(error).__name__
 
 
 def check_event_name(event: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -83,10 +85,13 @@ class Settings:
     drain: float = 30.0
 
     def __post_init__(self) -> None:
-        for spec in fields(self):
-            value = getattr(self, spec.name)
-            if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
-                raise ValueError(f"Settings.{spec.name} must not be negative, got {value!r}")
+        for name, hint in _hints().items():
+            value = _fit(name, getattr(self, name), hint)
+            object.__setattr__(self, name, value)
+            if isinstance(value, (int, float)) and not value >= 0:
+                raise ValueError(f"Settings.{name} must not be negative, got {value!r}")
+        if inspect.iscoroutinefunction(self.authorize):
+            raise TypeError("Settings.authorize must not be async: its answer is needed at once")
         if self.workers < 1 or self.workers_max < self.workers:
             raise ValueError(
                 f"Settings.workers ({self.workers}) must be at least 1 and at most "
@@ -106,7 +111,7 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
         """Read ``GREENROOM_<NAME>`` variables; ``overrides`` win. Lists are comma separated."""
         environ = os.environ if environ is None else environ
-        hints = get_type_hints(cls)
+        hints = _hints()
         values: dict[str, Any] = {}
         for spec in fields(cls):
             raw = environ.get(f"GREENROOM_{spec.name.upper()}")
@@ -126,14 +131,50 @@ class Settings:
                 raise ValueError(
                     f"{path}: unknown setting {name!r}; known: {', '.join(sorted(known))}"
                 )
-        values: dict[str, Any] = {}
-        for name, value in table.items():
-            values[name] = tuple(cast("list[Any]", value)) if isinstance(value, list) else value
-        return cls(**(values | overrides))
+        return cls(**(table | overrides))
 
     def but(self, **changes: Any) -> Settings:
         """A copy with some values changed."""
         return replace(self, **changes)
+
+
+@functools.cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(Settings)
+
+
+def _fit(name: str, value: Any, hint: Any) -> Any:
+    """The value as its field wants it: an int may be a float, a list a tuple; TypeError else."""
+    if get_origin(hint) in (Union, UnionType):
+        if value is None:
+            return None
+        hint = next(arg for arg in get_args(hint) if arg is not type(None))
+    if get_origin(hint) is tuple:
+        items = cast("list[Any]", value) if isinstance(value, (list, tuple)) else [None]
+        if all(isinstance(item, str) for item in items):
+            return tuple(items)
+        wanted = "a list of strings"
+    elif get_origin(hint) is Callable:
+        if callable(value):
+            return value
+        wanted = "a function"
+    elif hint is float:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return value
+        wanted = "a number"
+    elif hint is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        wanted = "a whole number"
+    elif hint is bool:
+        if isinstance(value, bool):
+            return value
+        wanted = "true or false"
+    elif isinstance(value, str):
+        return value
+    else:
+        wanted = "a string"
+    raise TypeError(f"Settings.{name} must be {wanted}, got {value!r}")
 
 
 def _parse(name: str, raw: str, hint: Any) -> Any:

@@ -1,4 +1,6 @@
-"""The state, as applications see it. The work is done by the compiled ``_state`` and ``_patch``.
+"""The state, as applications see it.
+
+The work is done by the compiled ``_state``, ``_ledger`` and ``_patch``.
 
 =============  ===================================================================================
 State          a mapping whose assignments are tracked; nested dicts are States
@@ -12,6 +14,7 @@ shared(value)  one object for all sessions
 
 from __future__ import annotations
 
+import abc
 import copy
 import datetime as dt
 import decimal
@@ -21,12 +24,13 @@ import types
 import uuid
 from collections import deque
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from typing import Any, cast
 
-from . import _state
+from . import _ledger
 from . import encode as encode  # installs the encoders
+from ._ledger import Ledger, Template
 from ._patch import Patch
-from ._state import Handle, Ledger, Shared, State, StateView, Template, set_subscriber_adapter
+from ._state import Handle, Shared, State, StateView, set_subscriber_adapter
 from .subscribers import Subscriber
 from .types import Bytes
 
@@ -42,8 +46,8 @@ __all__ = [
     "shared",
 ]
 
-MutableMapping.register(State)
-Mapping.register(StateView)
+cast("abc.ABCMeta", MutableMapping).register(State)
+cast("abc.ABCMeta", Mapping).register(StateView)
 
 
 def shared(value: Any) -> Any:
@@ -89,30 +93,34 @@ def _fixed(value: Any) -> bool:
     return type(value) in (tuple, frozenset) and all(_fixed(item) for item in value)
 
 
-def _leaf_rule(value: Any, private: bool, path: str) -> bool:
+def _kind(leaf: object) -> str:
+    return type(leaf).__qualname__
+
+
+def _leaf_rule(leaf: Any, private: bool, path: str) -> bool:
     """True when each session needs its own copy of a template's leaf; raises when it cannot be had.
 
     Below a private key only plain containers are copied: the rest (connections, clients, locks) is
     shared.
     """
-    if _fixed(value):
+    if _fixed(leaf):
         return False
-    if private and not isinstance(value, CONTAINERS):
+    if private and not isinstance(leaf, CONTAINERS):
         return False
     try:
-        copy.deepcopy(value)
+        copy.deepcopy(cast("Any", leaf))
     except Exception as error:
         if private:
             return False
         raise TypeError(
-            f"the initial state's {path!r} ({type(value).__qualname__}) cannot be copied for each "
-            f"session ({error}): mark it with gr.shared(...) when all sessions may share it, or give "
-            "its key a leading underscore, which shares it and keeps it from clients"
+            f"the initial state's {path!r} ({_kind(cast('Any', leaf))}) cannot be copied for each "
+            f"session ({error}): mark it with gr.shared(...) when all sessions may share it, or "
+            "give its key a leading underscore, which shares it and keeps it from clients"
         ) from error
     return True
 
 
-_state.set_leaf_rule(_leaf_rule)
+_ledger.set_leaf_rule(_leaf_rule)
 
 
 set_subscriber_adapter(Subscriber)

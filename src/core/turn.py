@@ -20,8 +20,10 @@ where the last part ran.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Awaitable, Callable
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ._fast import Turn, current_turn, enter_turn, hop, leave_turn
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HeldTurn", "Part", "cancelled", "current_turn", "drive", "run_subscribers"]
 
+CARRIERS = frozenset((__name__, f"{__package__}.scheduler"))  # whose frames carry a turn's error
 ROUNDS = 128  # of async subscribers that make each other run
 
 
@@ -93,11 +96,16 @@ class Runner:
         turn, ledger = self.turn, self.turn.ledger
         assert turn.variables is not None
         context = turn.variables.copy()
+        given: list[Any] = [fn, *args]  # emptied at the end: one may be what is raised through here
+        del fn, args
 
         def part() -> Any:
             if not turn.concurrent:
                 ledger.adopt()
-            return fn(*args)
+            try:
+                return given[0](*given[1:])
+            finally:
+                given.clear()
 
         future = self.scheduler.run_on_worker(context.run, part)
         interrupted: asyncio.CancelledError | None = None
@@ -161,10 +169,22 @@ async def drive(scheduler: Scheduler, turn: Turn, on_loop: bool) -> Any:
             runner.undo()
     if error is not None:
         try:
+            forget_frames(error)
             raise error
         finally:
             del error, before  # a frame that holds its own exception is a circle
     return result
+
+
+def forget_frames(error: BaseException) -> None:
+    """Empty the frames of ours that an exception came through: some were given the exception.
+
+    Each of those is a circle, and with the turn it holds the session. Frames of users stay whole.
+    """
+    for frame, _ in walk_tb(error.__traceback__):
+        if frame.f_globals.get("__name__") in CARRIERS:
+            with contextlib.suppress(RuntimeError):  # it is still running
+                frame.clear()
 
 
 async def _enter(runner: Runner, middleware: Any, begun: list[tuple[Any, Any]]) -> None:
@@ -385,10 +405,10 @@ class HeldTurn:
             try:
                 turn = await future
             except asyncio.CancelledError:
-                if future.done() and not future.cancelled():
-                    scheduler.abandon(future.result())
-                else:
+                if not future.done() or future.cancelled():
                     self._session.remove(message)
+                elif future.exception() is None:  # else it was dropped at the same moment
+                    scheduler.abandon(future.result())
                 raise
         finally:
             if by is not None:

@@ -504,9 +504,12 @@ async def test_light_and_dark_are_a_choice_that_lasts(visit: Visit, tour: Server
 
 
 async def test_nothing_moves_for_those_who_asked_for_that(visit: Visit, tour: Server) -> None:
-    page = await visit(tour.url, reduced_motion="reduce")
-    moving = await page.evaluate("document.getAnimations().length")
-    assert moving == 0
+    for motion, moves in (("no-preference", True), ("reduce", False)):
+        page = await visit("about:blank", reduced_motion=motion)
+        await page.route_web_socket(re.compile(r"/ws$"), lambda socket: None)  # it waits, for ever
+        await page.goto(tour.url)
+        await expect(page.locator("#status-text")).to_have_text("connecting")
+        assert bool(await page.evaluate("document.getAnimations().length")) is moves
 
 
 async def test_the_policy_of_the_page_forbids_scripts_in_it(visit: Visit, tour: Server) -> None:

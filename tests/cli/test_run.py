@@ -22,8 +22,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from greenroom import cli
-from greenroom.cli import run
+from greenroom import Settings, cli
+from greenroom.cli import load, run
 
 MAIN = """
 import greenroom as gr
@@ -179,6 +179,7 @@ def test_the_debug_page_and_ctrl_c(tmp_path: Path) -> None:
         assert status == 200
         assert b'data-handler="add"' in body
         assert b"main.odd" in body
+        assert b'<link rel="icon"' in body  # or browsers ask for /favicon.ico, and log a 404
         assert "unsafe-inline" not in headers["content-security-policy"]
         for module in ("debug.js", "debug.css", "page.js"):
             assert server.get(f"/{module}")[0] == 200
@@ -397,6 +398,25 @@ def test_permission_denied(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(cli.CommandError) as caught:
         run.listen("127.0.0.1", 80)
     assert caught.value.code == cli.PERMISSION
+
+
+@pytest.mark.parametrize(("verb", "target"), [("is_file", "."), ("exists", "main.py")])
+def test_a_folder_that_may_not_be_entered(
+    verb: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(_path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, verb, denied)
+    with pytest.raises(cli.CommandError, match="may not be read") as caught:
+        load.load(target, Settings())
+    assert caught.value.code == cli.PERMISSION
+
+
+def test_an_empty_path(tmp_path: Path) -> None:
+    code, said = failing("run", "", cwd=tmp_path)
+    assert code == cli.USAGE
+    assert "the path is empty" in said
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -494,3 +494,21 @@ def test_what_can_be_dialled() -> None:
         dialer_of("ftp://host")
     assert callable(dialer_of("wss://host/ws"))
     assert dialer_of(Line) is Line
+
+
+def test_the_first_connection_that_fails_is_told(
+    arun: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        side = Stage()
+        side.refuse = True
+        entering = asyncio.ensure_future(side.client.__aenter__())
+        await settle()
+        await side.later(20)
+        await side.later(20)
+        warnings = [one for one in caplog.records if one.levelno >= logging.WARNING]
+        assert [one.getMessage() for one in warnings] == ["no connection: nobody there"]
+        entering.cancel()
+        await settle()
+
+    arun(story)

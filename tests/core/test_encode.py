@@ -153,7 +153,7 @@ UTC = dt.UTC
         (Colour.MANY, "[1,2]"),
         (Level.LOW, "1"),
         (dt.datetime(2020, 1, 2, 3, 4, 5, 6, UTC), '"2020-01-02T03:04:05.000006+00:00"'),
-        (dt.datetime(2020, 1, 2), '"2020-01-02T00:00:00"'),
+        (dt.datetime(2020, 1, 2), '"2020-01-02T00:00:00"'),  # noqa: DTZ001
         (dt.date(2020, 1, 2), '"2020-01-02"'),
         (dt.time(3, 4), '"03:04:00"'),
         (uuid.UUID(int=5), '"00000000-0000-0000-0000-000000000005"'),
@@ -316,9 +316,9 @@ def test_a_registry_of_its_own() -> None:
     assert encode_value([1j], mine) == b'["1j"]'
     with pytest.raises(Unencodable):
         encode_value(decimal.Decimal(1), mine)
-    with pytest.raises(TypeError, match="module.Class"):
+    with pytest.raises(TypeError, match=r"module\.Class"):
         mine[5] = str  # type: ignore[index]
-    with pytest.raises(ValueError, match="module.Class"):
+    with pytest.raises(ValueError, match=r"module\.Class"):
         mine["Plain"] = str
     with pytest.raises(TypeError, match="function"):
         mine[int] = 5  # type: ignore[assignment]

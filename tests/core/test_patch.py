@@ -145,7 +145,7 @@ def test_refused_values(case: dict[str, Any]) -> None:
         value = 0
         for _ in range(case["deep"]):
             value = [value]
-    with pytest.raises(ValueError, match="nested|base64|buffer|bytes|dict"):
+    with pytest.raises(ValueError, match=r"nested|base64|buffer|bytes|dict"):
         decode(value)
 
 
@@ -209,7 +209,7 @@ def test_buffers_travel_beside_the_text() -> None:
 
 
 def test_a_string_append_needs_the_whole_string_in_a_json_patch() -> None:
-    patch = Patch.from_ops(append={"/a": {}.get("x", "tail")})
+    patch = Patch.from_ops(append={"/a": "tail"})
     with pytest.raises(ValueError, match="before="):
         patch.to_json_patch()
     assert patch.to_json_patch({"a": "head, "}) == [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import threading
 from typing import Any
 
@@ -12,6 +12,7 @@ from tests.core.visitor import Visitor
 
 from greenroom import (
     App,
+    BadHandler,
     BadPayload,
     Busy,
     Closed,
@@ -225,11 +226,11 @@ def test_timers_post_and_end(arun: Any) -> None:
             assert await session.ask("add", 0, timeout=0) == 1
             for _ in range(3):
                 clock.advance(2.0)
-                await session.ask("add", 0, timeout=0)
+                # Asks are served before the background lane, so wait for the timer's there.
+                await session.ask("add", 0, timeout=0, priority=Lane.BACKGROUND)
             again.cancel()
             clock.advance(10.0)
             once.cancel()
-            # Asks are served before the background lane, so wait for the last one there.
             assert await session.ask("add", 0, timeout=0, priority=Lane.BACKGROUND) == 31
 
     arun(story)
@@ -352,6 +353,66 @@ def test_a_result_that_has_no_form_is_an_error_and_the_state_stands(arun: Any) -
     arun(story)
 
 
+def test_a_result_whose_encoder_raises_is_an_error_and_the_state_stands(arun: Any) -> None:
+    class Bad:
+        def to_dict(self) -> Any:
+            raise ZeroDivisionError("by the encoder")
+
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    class Worse:
+        def to_dict(self) -> Any:
+            raise Silent
+
+    async def story() -> None:
+        def odd(state: Any) -> object:
+            state["done"] = True
+            return [Bad()]
+
+        async def odder(session: Any) -> object:
+            session.emit("app:odder", 1)
+            return Worse()
+
+        async with App(handlers=[odd, odder]) as app:
+            visitor = await Visitor(app).open()
+            assert (await visitor.call("odd"))["code"] == "handler_error"
+            assert (await visitor.call("odder"))["code"] == "handler_error"
+            types = [frame["type"] for frame in visitor.frames]
+            assert types[2:] == ["gr:state", "gr:error", "app:odder", "gr:error"]
+            assert "ZeroDivisionError: by the encoder" in next(iter(visitor.session.log)).text
+            visitor.line.close()
+
+    arun(story)
+
+
+def test_what_cannot_be_sent_is_told_with_its_reason_where_the_developer_looks(arun: Any) -> None:
+    class Bad:
+        def to_dict(self) -> Any:
+            raise ZeroDivisionError("by the encoder")
+
+    async def story() -> None:
+        def mixed(state: Any) -> object:
+            state["keys"] = [{1: 2}]
+            state["bad"] = Bad()
+            state["text"] = "\ud800"
+            return object()
+
+        async with App(handlers=[mixed]) as app:
+            visitor = await Visitor(app).open()
+            await visitor.call("mixed")
+            for log in (visitor.session.log, app.log):  # the app's goes to the terminal
+                said = "\n".join(record.text for record in log)
+                assert "state keys is a list (keys must be strings, not int (1))" in said
+                assert "state bad is a Bad (ZeroDivisionError: by the encoder)" in said
+                assert "state text is a str (" in said
+                assert "the result of 'mixed': builtins.object has no form" in said
+            visitor.line.close()
+
+    arun(story)
+
+
 def test_a_value_that_has_no_form_costs_its_key_alone(arun: Any) -> None:
     async def story() -> None:
         def mixed(state: Any) -> None:
@@ -367,6 +428,20 @@ def test_a_value_that_has_no_form_costs_its_key_alone(arun: Any) -> None:
             visitor.line.close()
 
     arun(story)
+
+
+def test_a_toast_of_no_kind_is_an_error(arun: Any) -> None:
+    async def story() -> None:
+        async with App() as app:
+            with pytest.raises(ValueError, match="info, success, warning, error, not 'fatal'"):
+                app.open_session().notify("x", kind="fatal")  # type: ignore[arg-type]
+
+    arun(story)
+
+
+def test_a_handler_in_the_place_of_the_list_is_an_error_that_shows_the_cure() -> None:
+    with pytest.raises(BadHandler, match=r"handlers=\[add\]"):
+        App(handlers=add)  # type: ignore[arg-type]
 
 
 def test_bad_emits_raise_where_they_are_made(arun: Any) -> None:
@@ -491,7 +566,7 @@ def test_a_worker_ships_in_part_too_and_its_own_values_when_it_assigns(arun: Any
 
 def test_the_first_snapshot_holds_values_of_every_kind(arun: Any) -> None:
     async def story() -> None:
-        values = {"raw": b"abc", "day": datetime.date(2020, 1, 2), "set": {1}, "list": [(1, b"q")]}
+        values = {"raw": b"abc", "day": dt.date(2020, 1, 2), "set": {1}, "list": [(1, b"q")]}
         async with App(state=values) as app:
             visitor = await Visitor(app).open()
             assert visitor.frames[1]["data"] == {

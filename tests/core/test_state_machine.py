@@ -1,4 +1,4 @@
-"""The same story on the reference and on the compiled state, with clients that apply the patches."""
+"""The same story on the reference and on the compiled state; clients apply the patches."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ import pytest
 from tests.core.fakes import FakePart, FakeSession, message, scheduling, settled
 
 from greenroom.core._fast import CallPlan, Message, Turn, current_turn
-from greenroom.core._state import Template
 from greenroom.core.errors import BadHandler, BadPayload, Cycle, StaleTurn, Timeout, WouldBlock
+from greenroom.core.state import Template
 from greenroom.core.turn import cancelled
 from greenroom.core.types import Place
 from greenroom.core.waits import waiting

@@ -1,0 +1,28 @@
+# Plan of the room: the template sessions begin with, and the ledger of one.
+
+from ._state cimport Journal, State, StateView, Watches
+
+
+cdef class Template:
+    cdef readonly State root
+    cdef Watches watches
+
+    cpdef Ledger open(self)
+
+
+cdef class Ledger:
+    cdef Journal journal
+    cdef readonly State root
+    cdef StateView face
+
+    cpdef object open(self)
+    cpdef object adopt(self)
+    cpdef object commit(self, bint keep)
+    cpdef object undo(self)
+    cpdef object rollback(self, bint keep)
+    cpdef object mark(self)
+    cpdef object ship(self, bint foreign=*)
+    cpdef object shipped(self)
+    cpdef object snapshot(self, bint foreign=*)
+    cpdef object forget(self)
+    cpdef list take_async(self)

@@ -1,0 +1,325 @@
+# cython: language_level=3
+"""Templates and ledgers: the state sessions begin with, and one session's state with its turns.
+
+Who owns what: a Template owns its tree and never changes it. A Ledger belongs to one session and
+owns the root of its state; sessions share the template's dicts until they assign.
+
+Who may call what: ``open``, ``adopt``, ``commit``, ``undo``, ``rollback``, ``mark`` and ``ship``:
+the thread that runs the turn. ``ship(foreign=True)``, ``snapshot`` and ``forget``: the loop.
+``due`` may be set from anywhere.
+"""
+
+cimport cython
+from cpython.object cimport PyObject
+from ._patch cimport Patch
+from ._segments cimport drop_prev, finish, merge_older, revert
+from ._ship cimport kept_add, make_patch, make_snapshot
+from ._state cimport (
+    DUE,
+    ROOT,
+    WATCHED,
+    Cell,
+    Journal,
+    PyThreadState,
+    Shared,
+    State,
+    Watches,
+    Where,
+    check_depth,
+    copy_watches,
+    key_name,
+    make_view,
+    place_below,
+    private,
+    prune,
+    raw,
+    scalar,
+    spell,
+)
+
+from copy import deepcopy
+from sys import intern
+
+cdef extern from "Python.h":
+    PyThreadState* PyThreadState_Get() noexcept
+
+
+# ---------------------------------------------------------------- the ledger
+
+@cython.final
+@cython.no_gc_clear
+cdef class Ledger:
+    """One session's state with its turns: opened by ``Template.open()``."""
+
+    def __init__(self):
+        raise TypeError("ledgers come from Template.open()")
+
+    # -- the turn
+
+    cpdef object open(self):
+        """Begin a turn; the calling thread owns it."""
+        if self.journal.owner != NULL:
+            raise RuntimeError("a turn of this session is open already")
+        self.journal.owner = PyThreadState_Get()
+
+    cpdef object adopt(self):
+        """The open turn goes on in the calling thread."""
+        cdef PyThreadState* me = PyThreadState_Get()
+        cdef State node
+        if self.journal.owner == NULL:
+            raise RuntimeError("no turn of this session is open")
+        if self.journal.owner != me:
+            self.journal.owner = me
+            if self.journal.dirty is not None:
+                for node in self.journal.dirty:
+                    node.gate = NULL
+
+    cpdef object commit(self, bint keep):
+        """End the turn. Without ``keep`` nobody needs to hear of it."""
+        cdef Journal journal = self.journal
+        journal.owner = NULL
+        if journal.dirty is not None or journal.sent or (not keep and journal.older is not None):
+            finish(journal, keep)
+
+    cpdef object mark(self):
+        """Move the moment ``undo`` and ``rollback`` go back to, to now."""
+        finish(self.journal, True)
+
+    cpdef object undo(self):
+        """Give everything assigned in this turn its value at the start; the turn goes on."""
+        revert(self.journal)
+
+    cpdef object rollback(self, bint keep):
+        """Undo, then end the turn."""
+        revert(self.journal)
+        self.commit(keep)
+
+    # -- clients
+
+    cpdef object ship(self, bint foreign=False):
+        """Seal and encode what was not shipped: a Patch, or None when there is nothing.
+
+        ``foreign``: from beside the turn; takes plain values only, the others wait. Otherwise
+        ``shipping`` is true until ``shipped()`` is called, when there is a patch.
+        """
+        cdef Journal journal = self.journal
+        cdef Patch patch
+        if foreign:
+            if journal.shipping or journal.encoder != NULL:
+                return None
+            return make_patch(journal, self.root, True, False)
+        journal.shipping = True
+        try:
+            patch = make_patch(journal, self.root, False, False)
+        except BaseException:
+            journal.shipping = False
+            raise
+        if patch is None:
+            journal.shipping = False
+        return patch
+
+    cpdef object shipped(self):
+        """The last patch is in the inbox of the loop."""
+        self.journal.shipping = False
+
+    cpdef object snapshot(self, bint foreign=False):
+        """(encoded state, position). Call ``ship()`` first.
+
+        ``foreign``: values that are not plain, or not shipped, are left out and come with the next
+        patch.
+        """
+        return make_snapshot(self.journal, self.root, foreign)
+
+    cpdef object forget(self):
+        """The last link went: nobody has anything."""
+        cdef Journal journal = self.journal
+        cdef list trash = []
+        cdef State node
+        journal.clients = False
+        journal.missing = None
+        if not journal.sent:
+            drop_prev(journal, trash)
+            if journal.dirty is None:
+                journal.structural = False
+            return
+        # prev has values at T, log those at F: from now on log has those at T.
+        journal.sent = False
+        nodes = journal.older
+        journal.older = None
+        if journal.dirty is not None:
+            for node in journal.dirty:
+                node.gate = NULL
+                if node.prev is not None:
+                    merge_older(node, node.log)
+                    trash.append(node.log)
+                    node.log = node.prev
+                    node.prev = None
+        if nodes is not None:
+            for node in nodes:
+                if node.prev is not None:
+                    node.log = node.prev
+                    node.prev = None
+                    journal.dirty = kept_add(journal.dirty, node)
+
+    cpdef list take_async(self):
+        """The calls of async subscribers of this turn; each returns an awaitable."""
+        cdef list later = self.journal.later
+        self.journal.later = None
+        return [] if later is None else later
+
+    @property
+    def view(self):
+        """The read-only face of the state."""
+        if self.face is None:
+            self.face = make_view(self.root)
+        return self.face
+
+    @property
+    def position(self):
+        """Patches shipped so far."""
+        return self.journal.position
+
+    @property
+    def in_turn(self):
+        """True while a turn is open."""
+        return self.journal.owner != NULL
+
+    @property
+    def owned(self):
+        """True when the open turn belongs to the calling thread."""
+        return self.journal.owner == PyThreadState_Get()
+
+    @property
+    def dirty(self):
+        """True when something was assigned that has not been shipped."""
+        cdef Journal journal = self.journal
+        return journal.dirty is not None or (not journal.sent and journal.older is not None)
+
+    @property
+    def shipping(self):
+        """True from the start of a ship until ``shipped()``."""
+        return self.journal.shipping or self.journal.encoder != NULL
+
+    @property
+    def run_async(self):
+        """Whether async subscribers wait for the end of the handler (``take_async``)."""
+        return bool(self.journal.later)
+
+    @property
+    def due(self):
+        """Set it to have ``on_due`` called by the next assignment."""
+        return (self.journal.alert & DUE) != 0
+
+    @due.setter
+    def due(self, bint value):
+        if value:
+            self.journal.alert |= DUE
+        else:
+            self.journal.alert &= ~DUE
+
+    @property
+    def on_due(self):
+        """Called by the owner, after the assignment that found ``due`` set."""
+        return self.journal.on_due
+
+    @on_due.setter
+    def on_due(self, value):
+        self.journal.on_due = value
+
+    def take_unencodable(self):
+        """(path, type name) of what clients did not get, since the last call."""
+        found = self.journal.unencodable
+        self.journal.unencodable = None
+        return [] if found is None else found
+
+    @property
+    def unencodable(self):
+        """(path, type name and reason) of what clients did not get, since ``take_unencodable``."""
+        return [] if self.journal.unencodable is None else list(self.journal.unencodable)
+
+
+# ---------------------------------------------------------------- the template
+
+cdef str intern_key(str key):
+    """The interned string: look-ups by the literals of handlers then need no comparison."""
+    return <str> intern(key)
+
+
+cdef object prove = None  # callable(value, private) -> 0 share, 1 copy at first read; raises
+
+
+def set_leaf_rule(rule):
+    """Install what says whether sessions need copies of a template's leaf (``core.state``)."""
+    global prove
+    prove = rule
+
+
+cdef State freeze(dict source, Where where):
+    """A template's node: leaves that could change are put into cells."""
+    cdef State node = State.__new__(State)
+    cdef dict d = {}
+    cdef str name
+    cdef Cell cell
+    node.where = where
+    for key, value in list(source.items()):
+        name = intern_key(key_name(key, where))
+        if type(value) is Cell:
+            value = (<Cell> value).value
+        if isinstance(value, State):
+            value = freeze((<State> value).d, place_below(where, name))
+        elif isinstance(value, dict):
+            value = freeze(value, place_below(where, name))
+        elif type(value) is Shared:
+            value = (<Shared> value).value
+        elif not scalar(value):
+            check_depth(value, where, name)
+            if prove(value, where.silent or private(name), spell(where.keys + (name,))):
+                cell = Cell.__new__(Cell)
+                # The caller keeps the original and may change it.
+                cell.value = deepcopy(value)
+                value = cell
+        d[name] = value
+    node.d = d
+    return node
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Template:
+    """The state sessions begin with. Never changes; sessions share it until they assign."""
+
+    def __init__(self, values=None, /):
+        cdef Watches watches = None
+        if values is None:
+            values = {}
+        if isinstance(values, State):
+            if (<State> values).journal is not None:
+                watches = (<State> values).journal.watches
+            values = (<State> values).d
+        elif not isinstance(values, dict):
+            raise TypeError(f"the state is a dict or a gr.State, not {type(values).__name__}")
+        self.root = freeze(values, ROOT)
+        if watches is not None:
+            watches = copy_watches(watches)
+            if prune(watches):
+                self.watches = watches
+
+    cpdef Ledger open(self):
+        """The ledger of a new session."""
+        cdef Journal journal = Journal.__new__(Journal)
+        cdef State root = State.__new__(State)
+        cdef Ledger ledger = Ledger.__new__(Ledger)
+        root.d = self.root.d
+        root.borrowed = True
+        root.where = ROOT
+        root.journal = journal
+        journal.root = <PyObject*> root
+        if self.watches is not None:
+            journal.watches = self.watches
+            journal.alert = WATCHED
+        ledger.journal = journal
+        ledger.root = root
+        return ledger
+
+    def __repr__(self):
+        return f"Template({raw(self.root, False)!r})"

@@ -1,0 +1,74 @@
+"""Views and groups: names for some of the clients, and for some of the sessions.
+
+Both are only names: what they reach is looked up when it is used. Threads: any, as for ``emit``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .actions import Actions
+from .errors import Busy, Closed
+
+if TYPE_CHECKING:
+    from .app import App
+    from .session import Session
+
+__all__ = ["Group", "View"]
+
+
+class View(Actions):
+    """A page or window the app shows under a label. Made by :meth:`App.show`.
+
+    Its verbs (``notify``, ``set_content``, ...) reach its links of the current turn's session, or
+    of the only one there is.
+    """
+
+    __slots__ = ("_app", "html", "label", "title")
+
+    def __init__(self, app: App, html: str, label: str, title: str | None) -> None:
+        self._app = app
+        self.html = html
+        self.label = label
+        self.title = title
+
+    def _act(self, type: str, data: Mapping[str, Any]) -> None:
+        self._app.meant(None).act(type, data, self.label)
+
+    def emit(self, event: str, data: Any = None, *, session: Session | None = None) -> None:
+        """Send an event to this view's links of the current turn's session, or of ``session``."""
+        self._app.emit(event, data, self.label, session=session)
+
+    def on(self, event: str, callback: Callable[..., Any]) -> Any:
+        """Run ``callback`` when a client of this view sends ``event``; a handle with ``off()``."""
+        return self._app.on(event, callback, label=self.label)
+
+
+class Group:
+    """A named set of sessions. Made by :meth:`App.group`."""
+
+    __slots__ = ("_app", "name")
+
+    def __init__(self, app: App, name: str) -> None:
+        self._app = app
+        self.name = name
+
+    def __len__(self) -> int:
+        return len(self._app.members(self.name))
+
+    def emit(self, event: str, data: Any = None, *, label: str | None = None) -> None:
+        """Send an event to the clients of every member."""
+        for session in self._app.members(self.name):
+            session.emit(event, data, label=label)
+
+    def tell(self, event: str, payload: Any = None) -> tuple[int, int]:
+        """Put a message into every member's mailbox; (accepted, refused)."""
+        accepted = refused = 0
+        for session in self._app.members(self.name):
+            try:
+                session.tell(event, payload)
+                accepted += 1
+            except (Busy, Closed):
+                refused += 1
+        return accepted, refused

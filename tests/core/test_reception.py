@@ -1,0 +1,487 @@
+"""Who may come in: tokens, verifiers, caps, and what happens while somebody waits at the door."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.core.visitor import Visitor
+
+from greenroom import App, Busy, Closed, Settings
+from greenroom.testing import ManualClock
+
+
+def verdict(close: dict[str, Any]) -> tuple[str, str]:
+    """The code of a gr:close, and what the client is to do."""
+    assert close["type"] == "gr:close", close
+    return close["data"]["code"], close["data"]["retry"]
+
+
+async def steps(number: int = 5) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+# -- tokens ---------------------------------------------------------------------------------------
+
+
+def test_no_token_is_a_new_session_and_a_token_a_further_view(arun: Any) -> None:
+    async def story() -> None:
+        async with App(state={"count": 1}) as app:
+            one, two = await Visitor(app).open(), await Visitor(app).open()
+            assert one.welcome["session"] != two.welcome["session"]
+            again = await Visitor(app).open(token=one.welcome["token"])
+            assert again.welcome["session"] == one.welcome["session"]
+            assert again.welcome["link"] != one.welcome["link"]
+            assert len(app.sessions) == 2
+            assert app.stats()["links"] == 3
+            for visitor in (one, two, again):
+                visitor.line.close()
+
+    arun(story)
+
+
+def test_a_session_id_alone_opens_nothing(arun: Any) -> None:
+    async def story() -> None:
+        async with App() as app:
+            one = await Visitor(app).open()
+            close = await Visitor(app).hello(token=one.welcome["session"])
+            assert verdict(close) == ("unauthorized", "fresh")
+            link = Visitor(app)  # a link's id alone is no way in either
+            await link.open(link=one.welcome["link"])
+            assert link.welcome["session"] != one.welcome["session"]
+            one.line.close()
+            link.line.close()
+
+    arun(story)
+
+
+def test_bad_tokens_open_nothing(arun: Any) -> None:
+    async def story() -> None:
+        now = [1_000_000.0]
+        async with App(settings=Settings(token_ttl=60)) as app, App() as other:
+            app.reception.wall = lambda: now[0]
+            mine = await Visitor(app, binding="cookie").open()
+            foreign = await Visitor(other).open()
+            token: str = mine.welcome["token"]
+            sessions = len(app.sessions)
+            for bad, binding in (
+                (token[:-3] + "abc", "cookie"),  # forged
+                ("x" * 5000, "cookie"),
+                ("", "cookie"),
+                (foreign.welcome["token"], "cookie"),  # signed by another app
+                (token, "another browser's"),
+                (token, None),
+            ):
+                close = await Visitor(app, binding=binding).hello(token=bad)
+                assert verdict(close) == ("unauthorized", "fresh"), bad
+                assert token[:20] not in close["data"]["message"]
+            now[0] += 59
+            await Visitor(app, binding="cookie").open(token=token)
+            now[0] += 1
+            close = await Visitor(app, binding="cookie").hello(token=token)
+            assert verdict(close) == ("unauthorized", "fresh")
+            assert len(app.sessions) == sessions
+            assert app.stats()["hellos_refused"] == 7
+            foreign.line.close()
+
+    arun(story)
+
+
+def test_the_token_of_a_session_that_is_gone_is_refused(arun: Any) -> None:
+    async def story() -> None:
+        async with App() as app:
+            visitor = await Visitor(app).open()
+            visitor.session.close()
+            close = await Visitor(app).hello(token=visitor.welcome["token"])
+            assert verdict(close) == ("unauthorized", "fresh")
+
+    arun(story)
+
+
+def test_a_refreshed_token_is_as_good_and_lives_longer(arun: Any) -> None:
+    async def story() -> None:
+        now = [1_000_000.0]
+        async with App(settings=Settings(token_ttl=60)) as app:
+            app.reception.wall = lambda: now[0]
+            visitor = await Visitor(app, binding="cookie").open()
+            now[0] += 50
+            fresh = await visitor.call("gr:refresh")
+            assert fresh["expires"] == now[0] + 60
+            now[0] += 50  # expiry is looked at in hello only
+            assert await visitor.call("gr:cancel", {"id": 77}) is False
+            again = await Visitor(app, binding="cookie").open(token=fresh["token"])
+            assert again.welcome["session"] == visitor.welcome["session"]
+            assert verdict(await Visitor(app).hello(token=fresh["token"]))[0] == "unauthorized"
+            visitor.line.close()
+            again.line.close()
+
+    arun(story)
+
+
+def test_a_second_hello_resumes_and_never_changes_the_session(arun: Any) -> None:
+    async def story() -> None:
+        async with App(state={"count": 0}) as app:
+            one, two = await Visitor(app).open(), await Visitor(app).open()
+            await one.hello(**one.back())
+            assert (one.welcome["resumed"], app.stats()["links"]) == (True, 2)
+            assert verdict(await one.hello(token=two.welcome["token"])) == ("unauthorized", "fresh")
+            assert one.line.over or await_end(one)
+            two.line.close()
+
+    def await_end(visitor: Visitor) -> bool:
+        return visitor.line.connection is not None and visitor.line.connection.closed
+
+    arun(story)
+
+
+@pytest.mark.parametrize("fields", [{}, {"link": "unknown"}], ids=["bare", "unknown link"])
+def test_a_second_hello_for_another_link_leaves_no_ghost(arun: Any, fields: dict[str, Any]) -> None:
+    """The connection carries one link; the one it carried before waits like any that was cut."""
+
+    async def story() -> None:
+        clock = ManualClock()
+        settings = Settings(window=20, session_ttl=100, unused_ttl=50)
+        async with App(clock=clock, settings=settings) as app:
+            visitor = await Visitor(app).open()
+            if fields:
+                fields["token"] = visitor.welcome["token"]
+            answer = await visitor.hello(**fields)
+            if answer["type"] == "gr:welcome":
+                await visitor.until("gr:snapshot")
+            visitor.line.cut()
+            assert app.stats()["connections"] == 0
+            for _ in range(30):
+                clock.advance(10)
+                await steps(1)
+            assert not app.sessions
+            assert app.stats()["links"] == 0
+
+    arun(story)
+
+
+# -- verifiers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_verifier_sees_the_request_and_gives_the_userinfo(arun: Any, kind: str) -> None:
+    async def story() -> None:
+        seen: list[Any] = []
+        app = App(state={"count": 0})
+
+        def check(cookies: Any, headers: Any, session: Any) -> Any:
+            seen.append((dict(cookies), dict(headers), session))
+            return {"name": headers["x-name"]} if session is None else True
+
+        async def check_later(headers: Any, session: Any, cookies: Any) -> Any:
+            await asyncio.sleep(0)
+            return check(cookies, headers, session)
+
+        app.session_verifier(check if kind == "sync" else check_later)
+        async with app:
+            facts: dict[str, Any] = {
+                "headers": {"x-name": "Ada"}, "cookies": {"a": "1"}, "userinfo": {"from": "host"},
+            }  # fmt: skip
+            visitor = await Visitor(app, **facts).open()
+            assert visitor.session.userinfo == {"from": "host", "name": "Ada"}
+            assert visitor.session.headers == {"x-name": "Ada"}
+            await Visitor(app, **facts).open(token=visitor.welcome["token"])
+            assert [row[2] for row in seen] == [None, visitor.session]
+            assert seen[0][:2] == ({"a": "1"}, {"x-name": "Ada"})
+            assert visitor.session.userinfo["name"] == "Ada"
+
+    arun(story)
+
+
+@pytest.mark.parametrize("answer", [False, None, 1, "yes", [], RuntimeError("no")])
+def test_only_true_and_a_dict_are_a_yes(arun: Any, answer: Any) -> None:
+    async def story() -> None:
+        app = App()
+
+        @app.session_verifier
+        def check() -> Any:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        async with app:
+            visitor = Visitor(app)
+            assert verdict(await visitor.hello()) == ("unauthorized", "never")
+            assert (len(app.sessions), app.stats()["sessions_opened"]) == (0, 0)
+            assert app.stats()["hellos_refused"] == 1
+            if isinstance(answer, Exception):
+                assert "a session verifier failed" in "".join(r.text for r in app.log)
+
+    arun(story)
+
+
+def test_all_verifiers_must_agree_and_a_later_no_leaves_the_session_alone(arun: Any) -> None:
+    async def story() -> None:
+        app = App(state={"count": 0})
+        allowed = {"first": True, "second": True}
+        app.session_verifier(lambda cookies: allowed["first"])
+        app.session_verifier(lambda headers: allowed["second"])
+        async with app:
+            visitor = await Visitor(app).open()
+            allowed["second"] = False
+            assert verdict(await Visitor(app).hello()) == ("unauthorized", "never")
+            close = await Visitor(app).hello(token=visitor.welcome["token"])
+            assert verdict(close) == ("unauthorized", "fresh")
+            assert tuple(app.sessions) == (visitor.welcome["session"],)
+            assert visitor.session.userinfo == {}
+            visitor.line.close()
+
+    arun(story)
+
+
+def test_no_session_exists_before_the_yes(arun: Any) -> None:
+    async def story() -> None:
+        app = App()
+        asked, answer = asyncio.Event(), asyncio.Event()
+        opened: list[Any] = []
+        app.on_open(lambda session: opened.append(session.id))
+
+        @app.session_verifier
+        async def check() -> bool:
+            asked.set()
+            await answer.wait()
+            return True
+
+        async with app:
+            visitor = Visitor(app)
+            hello = asyncio.ensure_future(visitor.hello())
+            await asked.wait()
+            assert (len(app.sessions), opened) == (0, [])
+            answer.set()
+            assert (await hello)["type"] == "gr:welcome"
+            assert len(app.sessions) == 1
+            visitor.line.close()
+
+    arun(story)
+
+
+def test_a_transport_that_goes_while_a_verifier_thinks_leaves_nothing(arun: Any) -> None:
+    async def story() -> None:
+        app = App()
+        asked, ended = asyncio.Event(), asyncio.Event()
+
+        @app.session_verifier
+        async def check() -> bool:
+            asked.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+            return True
+
+        async with app:
+            visitor = Visitor(app)
+            visitor.raw(type="gr:hello", data={"protocol": 1})
+            await asked.wait()
+            visitor.line.cut()
+            await ended.wait()
+            await steps()
+            stats = app.stats()
+            assert (stats["sessions"], stats["connections"], stats["tasks"]) == (0, 0, 0)
+
+    arun(story)
+
+
+def test_a_client_that_left_before_its_state_was_made_gets_no_session(arun: Any) -> None:
+    async def story() -> None:
+        asked, go = asyncio.Event(), asyncio.Event()
+
+        async def fresh() -> dict[str, int]:
+            asked.set()
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                await go.wait()  # it takes its time
+            return {"count": 0}
+
+        async with App(state=fresh) as app:
+            visitor = Visitor(app)
+            visitor.raw(type="gr:hello", data={"protocol": 1})
+            await asked.wait()
+            visitor.line.cut()
+            await steps()
+            go.set()
+            await steps(10)
+            assert not app.sessions
+
+    arun(story)
+
+
+def test_nothing_may_come_between_hello_and_welcome(arun: Any) -> None:
+    async def story() -> None:
+        app = App()
+        app.session_verifier(asyncio.Event().wait)
+        async with app:
+            visitor = Visitor(app)
+            visitor.raw(type="gr:hello", data={"protocol": 1})
+            visitor.raw(type="add", id=1)
+            assert verdict(await visitor.next())[0] == "bad_frame"
+            await steps()
+            assert app.stats()["tasks"] == 0
+
+    arun(story)
+
+
+def test_the_first_frame_is_a_hello_and_small(arun: Any) -> None:
+    async def story() -> None:
+        async with App() as app:
+            for raw in (b"nonsense", b'{"type":"add","id":1}', b"[1]", b'{"type":"gr:hello"}'):
+                visitor = Visitor(app)
+                visitor.line.send(raw)
+                assert verdict(await visitor.next())[0] == "bad_frame", raw
+            visitor = Visitor(app)
+            close = await visitor.hello(more="x" * 9000)
+            assert verdict(close)[0] in ("bad_frame", "too_large")
+            close = await Visitor(app).hello(protocol=2)
+            assert verdict(close) == ("version", "never")
+            assert close["data"]["supported"] == [1]
+            assert not app.sessions
+
+    arun(story)
+
+
+def test_who_says_nothing_is_closed_in_time(arun: Any) -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        app = App(clock=clock, settings=Settings(hello_timeout=10))
+        asked = asyncio.Event()
+
+        @app.session_verifier
+        async def check() -> bool:
+            asked.set()
+            await asyncio.Event().wait()
+            return True
+
+        async with app:
+            silent, slow = Visitor(app), Visitor(app)
+            slow.raw(type="gr:hello", data={"protocol": 1})
+            await asked.wait()
+            clock.advance(9.9)
+            assert app.stats()["connections"] == 2
+            clock.advance(0.2)
+            for visitor in (silent, slow):
+                assert verdict(await visitor.next())[0] == "bad_frame"
+            await steps()
+            assert app.stats()["connections"] == app.stats()["tasks"] == 0
+
+        async with App(clock=clock, settings=Settings(hello_timeout=0)) as app:
+            patient = Visitor(app)
+            clock.advance(1000)
+            assert (await patient.hello())["type"] == "gr:welcome"
+            patient.line.close()
+
+    arun(story)
+
+
+# -- caps -----------------------------------------------------------------------------------------
+
+
+def test_connections_are_capped(arun: Any) -> None:
+    async def story() -> None:
+        async with App(settings=Settings(max_connections=2)) as app:
+            one, two = Visitor(app), await Visitor(app).open()
+            with pytest.raises(Busy, match="max_connections") as caught:
+                Visitor(app)
+            assert caught.value.retry_after > 0
+            one.line.cut()
+            three = await Visitor(app).open()
+            stats = app.stats()
+            assert (stats["connections_opened"], stats["connections_refused"]) == (3, 1)
+            for visitor in (two, three):
+                visitor.line.close()
+
+    arun(story)
+
+
+def test_sessions_are_capped(arun: Any) -> None:
+    async def story() -> None:
+        async with App(settings=Settings(max_sessions=1)) as app:
+            visitor = await Visitor(app).open()
+            close = await Visitor(app).hello()
+            assert verdict(close) == ("busy", "fresh")
+            assert close["data"]["after"] > 0
+            again = await Visitor(app).open(token=visitor.welcome["token"])  # no new session
+            with pytest.raises(Busy, match="max_sessions"):
+                app.open_session()
+            visitor.session.close()
+            await visitor.until("gr:close")
+            app.open_session()
+            again.line.close()
+
+    arun(story)
+
+
+def test_newcomers_from_one_address_are_capped_by_the_minute(arun: Any) -> None:
+    async def story() -> None:
+        clock = ManualClock(start=6_000.0)
+        async with App(clock=clock, settings=Settings(max_sessions_per_peer=2)) as app:
+            for _ in range(2):
+                first = await Visitor(app, peer="203.0.113.5").open()
+            close = await Visitor(app, peer="203.0.113.5").hello()
+            assert verdict(close) == ("busy", "fresh")
+            token = first.welcome["token"]
+            for peer, fields in (
+                ("203.0.113.6", {}),
+                ("127.0.0.1", {}), ("127.0.0.1", {}), ("127.0.0.1", {}), ("::1", {}),
+                (None, {}),
+                ("203.0.113.5", {"token": token}),  # no new session
+            ):  # fmt: skip
+                await Visitor(app, peer=peer).open(**fields)
+            clock.advance(60)
+            await Visitor(app, peer="203.0.113.5").open()
+
+    arun(story)
+
+
+def test_who_was_refused_a_state_is_not_let_in(arun: Any) -> None:
+    async def story() -> None:
+        def fail() -> dict[str, Any]:
+            raise RuntimeError("the secret of the house")
+
+        async with App(state=fail) as app:
+            close = await Visitor(app).hello()
+            assert verdict(close) == ("unauthorized", "never")
+            assert "secret" not in close["data"]["message"]
+            assert "secret" in "".join(str(r.traceback) for r in app.log)
+            assert not app.sessions
+
+    arun(story)
+
+
+# -- the end --------------------------------------------------------------------------------------
+
+
+def test_clients_are_told_when_to_come_back_and_nobody_new_is_let_in(arun: Any) -> None:
+    async def story() -> None:
+        app = App()
+        asked = asyncio.Event()
+
+        @app.session_verifier
+        async def check(headers: Any) -> bool:
+            if "slow" in headers:
+                asked.set()
+                await asyncio.Event().wait()
+            return True
+
+        await app.start()
+        visitor, waiting = await Visitor(app).open(), Visitor(app, headers={"slow": "1"})
+        waiting.raw(type="gr:hello", data={"protocol": 1})
+        mute = Visitor(app)
+        await asked.wait()
+        await app.stop(drain=4.0)
+        for each in (visitor, waiting, mute):
+            close = await each.until("gr:close")
+            assert verdict(close) == ("draining", "fresh")
+            assert 0 <= close["data"]["after"] <= 4.0
+        with pytest.raises(Closed):
+            Visitor(app)
+        stats = app.stats()
+        assert (stats["connections"], stats["sessions"], stats["tasks"]) == (0, 0, 0)
+
+    arun(story)

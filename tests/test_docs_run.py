@@ -1,0 +1,253 @@
+"""What the pages show is run as it is shown: the examples of the README, and whole pages."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import sys
+import textwrap
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx
+import pytest
+from tests.core.visitor import Visitor
+from tests.support.served import served
+from tests.test_docs import FENCE, PAGES, ROOT, name
+
+from greenroom import App, Settings
+from greenroom.adapters import memory
+from greenroom.cli.load import load
+from greenroom.client import connect
+
+TOP_LEVEL_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+
+
+def blocks(page: Path, language: str) -> list[tuple[int, str]]:
+    """The code of a page in one language, with its lines."""
+    text = page.read_text("utf-8")
+    return [
+        (text[: found.start()].count("\n") + 2, textwrap.dedent(found[4]))
+        for found in FENCE.finditer(text)
+        if found[3].strip() == language
+    ]
+
+
+async def run(code: str, where: str, line: int, names: dict[str, Any]) -> None:
+    """Run one block; tracebacks name the page and the line."""
+    compiled = compile("\n" * (line - 1) + code, where, "exec", TOP_LEVEL_AWAIT)
+    result = eval(compiled, names)
+    if inspect.iscoroutine(result):
+        await result
+
+
+async def run_page(page: Path) -> dict[str, Any]:
+    """Run a page's blocks from top to bottom, as one program; what is defined at its end."""
+    module = sys.modules["page"] = ModuleType("page")  # dataclasses look for it
+    try:
+        for line, code in blocks(page, "python"):
+            await run(code, name(page), line, module.__dict__)
+    finally:
+        del sys.modules["page"]
+    return module.__dict__
+
+
+@pytest.mark.parametrize("page", ["docs/state.md", "docs/testing.md"])
+def test_the_blocks_of_a_page_are_one_program(arun: Any, page: str) -> None:
+    arun(lambda: run_page(ROOT / page))
+
+
+def test_streamed_text_is_streamed(arun: Any) -> None:
+    """The handler of docs/state.md whose model is left to the reader."""
+
+    async def story() -> None:
+        names = await run_page(ROOT / "docs/state.md")
+
+        async def model(prompt: str) -> AsyncGenerator[str, None]:
+            for token in prompt.split():
+                yield token
+
+        names["model"] = model
+        state = {"answer": "", "status": ""}
+        async with App(state=state, handlers=[names["think"]]) as app:
+            session = app.open_session()
+            await session.ask("think", "a b c")
+            assert session.state == {"answer": "abc", "status": "done"}
+
+    arun(story)
+
+
+# -- docs/client.md -------------------------------------------------------------------------------
+
+
+PAYLOADS: list[tuple[str, Any, dict[str, Any]]] = [
+    ("search", "chairs", {"query": "chairs"}),
+    ("set_amount", 2.5, {"amount": 2.5}),
+    ("set_amount", None, {"amount": None}),
+    ("agree", True, {"agreed": True}),
+    ("choose", ["a", "b"], {"chosen": ["a", "b"]}),
+    ("set_day", "2026-11-21", {"day": "2026-11-21"}),
+    ("upload", [{"name": "a.txt", "type": "text/plain", "data": {"$bytes": "YQ=="}}],
+     {"files": ["a.txt"]}),
+    ("order", {"item": "chair", "quantity": 2, "gift": False}, {"order": "2 x chair"}),
+    ("pressed", {"key": "Enter", "ctrl": True, "shift": False, "alt": False, "meta": False},
+     {"sent": True}),
+    ("photo", {"$bytes": "YQ==", "mime": "image/png", "name": "snapshot.png"},
+     {"photo": {"$bytes": "YQ==", "mime": "image/png", "name": "snapshot.png"}}),
+]  # fmt: skip
+
+
+def test_the_handlers_of_the_client_page_take_what_elements_send(arun: Any) -> None:
+    async def story() -> None:
+        names = await run_page(ROOT / "docs/client.md")
+        stubs = [names[stub] for stub in dict.fromkeys(row[0] for row in PAYLOADS)]
+        async with App(state={"rows": ["a", "b"]}, handlers=[*stubs, names["remove"]]) as app:
+            visitor = await Visitor(app).open()
+            for handler, payload, expected in PAYLOADS:
+                assert await visitor.call(handler, payload) is None, handler
+                patch = next(f for f in reversed(visitor.frames) if f["type"] == "gr:state")
+                assert patch["data"]["="] == {f"/{k}": v for k, v in expected.items()}
+            for handler, payload in (("agree", 1), ("choose", "a"), ("order", {"item": "x"})):
+                assert (await visitor.call(handler, payload))["code"] == "bad_payload"
+            await visitor.call("remove", context={"index": 0, "row": "a"})
+            assert visitor.session.state["rows"] == ["b"]
+            visitor.line.close()
+
+    arun(story)
+
+
+def test_the_python_client_of_the_client_page_watches(
+    arun: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def story() -> None:
+        names = await run_page(ROOT / "docs/client.md")
+
+        async def add(state: Any, payload: int, session: Any) -> int:
+            session.emit("app:news", "added")
+            state["count"] += payload
+            result: int = state["count"]
+            return result
+
+        app = App(state={"count": 0}, handlers=[add])
+        app.events.create_signal("count:changed", internal=False)
+        app.events.query("count:of", internal=False)(lambda which: f"{which}!")
+        async with app:
+            watched = await names["watch"](lambda: memory.connect(app))
+            assert watched == (10, "all!", 10)
+
+    arun(story)
+    assert {"5", "10", "added"} <= set(capsys.readouterr().out.split())
+
+
+def test_the_javascript_of_the_client_page_names_what_there_is() -> None:
+    offered = (ROOT / "src/client/greenroom.d.ts").read_text("utf-8")
+    for _, code in blocks(ROOT / "docs/client.md", "js"):
+        for line in code.splitlines():
+            for part in line.split("gr.")[1:]:
+                word = part.removeprefix("events.").split("(")[0].split(";")[0].split(".")[0]
+                assert f"{word}(" in offered or f"{word}:" in offered, line
+
+
+def test_the_attributes_of_the_client_page_are_all_there_are() -> None:
+    page = (ROOT / "docs/client.md").read_text("utf-8")
+    code = (ROOT / "src/client/bind.js").read_text("utf-8")
+    for kind in ("text", "html", "show", "class", "attr", "value", "on", "each"):
+        assert f'case "{kind}":' in code
+        assert f"data-gr-{kind}" in page
+    assert code.count('      case "') == 8
+
+
+# -- README.md ------------------------------------------------------------------------------------
+
+
+README = ROOT / "README.md"
+
+
+@asynccontextmanager
+async def script(text: str, folder: Path) -> AsyncGenerator[App]:
+    """A main.py as `greenroom run` loads it."""
+    main = folder / "main.py"
+    main.write_text(text)
+    path, modules = list(sys.path), set(sys.modules)
+    try:
+        async with load(str(main), Settings()).app as app:
+            yield app
+    finally:
+        sys.path[:] = path
+        for module in set(sys.modules) - modules:
+            if getattr(sys.modules[module], "__file__", None) == str(main):
+                del sys.modules[module]
+
+
+def test_the_app_of_the_readme_has_twenty_lines_and_does_what_they_say(tmp_path: Path) -> None:
+    _, text = blocks(README, "python")[0]
+    assert len(text.splitlines()) <= 20
+
+    async def story() -> None:
+        async with script(text, tmp_path) as app:
+            visitor = await Visitor(app).open()
+            assert visitor.frames[-1]["data"] == {"count": 0, "answer": ""}
+            await visitor.call("add")
+            assert visitor.frames[-2]["data"] == {"=": {"/count": 1}}
+            await visitor.call("add", 5)
+            assert visitor.frames[-2]["data"] == {"=": {"/count": 6}}
+            assert (await visitor.call("add", "five"))["code"] == "bad_payload"
+            begin = len(visitor.frames)
+            await visitor.call("think")
+            patches = [f["data"] for f in visitor.frames[begin:] if f["type"] == "gr:state"]
+            tails = "".join(patch["+"]["/answer"] for patch in patches if "+" in patch)
+            assert visitor.session.state["answer"].endswith(tails)
+            assert len(patches) > 2, "it was not sent while it ran"
+            assert sum("+" in patch for patch in patches) >= 2, "it was sent whole"
+            assert visitor.session.state["answer"] == "Only the new words travel. "
+            visitor.line.close()
+
+    asyncio.run(story())
+
+
+def test_the_page_of_the_readme_asks_for_what_the_app_has() -> None:
+    _, text = blocks(README, "python")[0]
+    _, page = blocks(README, "html")[0]
+    assert 'data-gr-on:click="add"' in page
+    assert "def add(" in text
+    assert 'data-gr-text="count"' in page
+    assert '"count": 0' in text
+
+
+def test_the_fastapi_block_of_the_readme_serves() -> None:
+    line, text = blocks(README, "python")[1]
+
+    async def story() -> None:
+        names: dict[str, Any] = {"__name__": "api"}
+        await run(text, "README.md", line, names)
+        live: App = names["live"]
+        async with served(names["api"]) as port:
+            assert live.running  # started by the lifespan, before the first request
+            async with connect(f"ws://127.0.0.1:{port}/live/ws") as client:
+                assert client.state == {"count": 0}
+                seen: list[Any] = []
+                client.subscribe("count", lambda value, previous: seen.append((value, previous)))
+                assert await client.call("add", 5) == 5
+                assert seen == [(5, 0)]  # the patch is there before the result
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+                script = await http.get("/live/greenroom.js")
+                assert script.status_code == 200
+                assert "javascript" in script.headers["content-type"]
+        assert not live.running
+
+    asyncio.run(story())
+
+
+def test_the_documented_words_of_make_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    phony = makefile.split(".PHONY:")[1].split("\n\n")[0].replace("\\", " ").split()
+    for page in PAGES:
+        for _, code in blocks(page, "sh"):
+            for line in code.splitlines():
+                words = line.split("#")[0].split()
+                if words[:1] == ["make"]:
+                    assert words[1] in phony, (name(page), line)
