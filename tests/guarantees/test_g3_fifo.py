@@ -47,7 +47,10 @@ class Mix:
             inflight=0,
             rate=0.0,
             watchdog=0.0,
+            ping=0.0,
             query_timeout=9999.0,
+            partial_after=0.0,
+            partial_every=1000.0,  # nobody looks at long turns: the clock runs fast here
             workers=SESSIONS,
             workers_max=128,
         )
@@ -107,6 +110,8 @@ class Mix:
         assert visitor is not None
         name = rng.choice(("inline", "sync", "waiting"))
         kind = rng.choice(("tell", "tell", "event", "event", "signal", "query", "hold", "timer"))
+        if kind == "signal" and rng.random() * SESSIONS > 10:
+            kind = "tell"  # a signal is a message to every session
         if kind == "tell":
             session.tell(name, self.data(session, "normal"))
         elif kind == "event":
