@@ -151,7 +151,7 @@ cdef class SessionCore(Actor):
         else:
             core.post_to_loop(self.deliver, patch, turn.outbox, answer, message)
         if not turn.concurrent:
-            ledger.shipped()
+            self.shipped()
         if self._log is not None:
             self._log.flush()  # a line that was printed without its end
         if message.reply is not None:
@@ -177,6 +177,21 @@ cdef class SessionCore(Actor):
         if ledger.journal.unencodable is not None:
             self.explain(ledger.take_unencodable())
         return patch
+
+    cpdef object shipped(self):
+        """The patch of ``ship`` is in the loop's inbox: a snapshot that it held up goes on.
+
+        On any thread. The loop may deliver the patch, flush, and meet ``shipping`` still set; so it
+        sets ``held_up`` before it looks, and we clear ``shipping`` before we look.
+        """
+        cdef LinksCore links = self._links
+        self.ledger.shipped()
+        if links is not None and links.held_up:
+            links.held_up = False
+            if self.core.is_loop():
+                links.flush()
+            else:
+                self.core.post_to_loop(links.flush)
 
     cpdef object deliver(
         self, object patch, list outbox=None, object answer=None, Message message=None

@@ -342,12 +342,12 @@ class Session(Actions, SessionCore):
             patch = self.ship() if self.linked else None
             outbox, turn.outbox = turn.outbox, None
             scheduler.post_to_loop(self.deliver, patch, outbox)
-            ledger.shipped()
+            self.shipped()
         elif not ledger.shipping:
             foreign = ledger.in_turn and not ledger.owned
             patch = self.ship(foreign) if self.linked else None
             self.deliver(patch, turn.outbox)
-            ledger.shipped()
+            self.shipped()
             if foreign and self.linked and ledger.dirty:
                 ledger.on_due = partial(self.push_partial, turn)
                 ledger.due = True
