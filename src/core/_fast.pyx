@@ -1027,7 +1027,7 @@ cdef class Core:
         if not turn.concurrent:
             actor.running = None
         if error is not None:
-            # Its traceback holds frames that hold the turn. Only whoever spawned a job may still ask
+            # Its traceback holds frames that hold the turn. Only who spawned a job may still ask
             # the turn for it; it has been logged with all its lines.
             if turn.concurrent and not message.concurrent:
                 error.__traceback__ = error.__context__ = error.__cause__ = None

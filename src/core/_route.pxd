@@ -17,8 +17,10 @@ cdef class SessionCore(Actor):
 
     cpdef tuple resolve(self, str event, str label)
     cpdef object ship(self, bint foreign=*)
-    cpdef object shipped(self)
     cpdef object deliver(self, object patch, list outbox=*, object answer=*, Message message=*)
+    cpdef object hand_over(
+        self, object patch, list outbox, object answer=*, Message message=*, bint shipped=*
+    )
     cdef object encode_answer(self, Message message, object result)
     cdef int enter(self, Stream link, Request request, Py_ssize_t size) except -1
     cdef Message make(
@@ -31,7 +33,6 @@ cdef class LinksCore:
     cdef readonly dict by_id          # id -> link; those that wait for their client too
     cdef readonly dict connections    # link -> the connection that carries it
     cdef readonly Outlet outlet
-    cdef public bint held_up          # a snapshot waits until a worker's patch is in the inbox
 
     cpdef object push_patch(self, object patch)
     cpdef object committed(self)

@@ -65,12 +65,15 @@ class SessionCore(Actor):
         """A turn has ended: ship what it made. On the thread that ran it, once."""
     def ship(self, foreign: bool = False) -> Patch | None:
         """What clients do not have yet, as a patch; what cannot be encoded goes into the log."""
-    def shipped(self) -> None:
-        """The patch of ``ship`` is in the loop's inbox: a snapshot that it held up goes on.
-
-        On any thread. The loop may deliver the patch, flush, and meet ``shipping`` still set; so it
-        sets ``held_up`` before it looks, and we clear ``shipping`` before we look.
-        """
+    def hand_over(
+        self,
+        patch: Patch | None,
+        outbox: list[Any] | None,
+        answer: Any = None,
+        message: Message | None = None,
+        shipped: bool = True,
+    ) -> None:
+        """Have ``deliver`` called on the loop. ``shipped``: the worker's ship ends with this."""
     def deliver(
         self,
         patch: Patch | None,
@@ -91,7 +94,6 @@ class LinksCore:
     session: Any
     by_id: dict[str, Any]
     connections: dict[Any, Any]
-    held_up: bool
     @property
     def outlet(self) -> Outlet:
         """Where connections with something to send are noted."""

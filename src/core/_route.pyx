@@ -24,6 +24,8 @@ from greenroom.core._ledger cimport Ledger
 from greenroom.core._stream cimport Request, Stream
 from greenroom.core._turn cimport Message, Turn, find_turn
 
+from functools import partial
+
 from ._patch import encode_value
 from .errors import NotFound
 
@@ -118,8 +120,6 @@ cdef class SessionCore(Actor):
         """
         cdef Core core = self.core
         cdef Message message = self.make(event, payload, NORMAL, priority, context, handlers)
-        if not self.by_hello:
-            self.last_active = core.now()
         if timeout is None and core.is_loop() and find_turn() is None:  # nobody is held up
             return core.ask_here(self, message, core.ask_timeout)
         return core.ask_anywhere(self, message, timeout)
@@ -146,16 +146,30 @@ cdef class SessionCore(Actor):
             if ledger.journal.on_due is not None:
                 ledger.on_due = None
                 ledger.due = False
-        if core.is_loop():
-            self.deliver(patch, turn.outbox, answer, message)
+        if not core.is_loop():
+            self.hand_over(patch, turn.outbox, answer, message, not turn.concurrent)
         else:
-            core.post_to_loop(self.deliver, patch, turn.outbox, answer, message)
-        if not turn.concurrent:
-            self.shipped()
+            self.deliver(patch, turn.outbox, answer, message)
+            if not turn.concurrent:
+                ledger.shipped()
         if self._log is not None:
             self._log.flush()  # a line that was printed without its end
         if message.reply is not None:
             core.answer(message, turn.result, error, core.is_loop())
+
+    cpdef object hand_over(
+        self, object patch, list outbox, object answer=None, Message message=None, bint shipped=True
+    ):
+        """Have ``deliver`` called on the loop. ``shipped``: the worker's ship ends with this."""
+        cdef Core core = self.core
+        cdef Ledger ledger = self.ledger
+        record = partial(self.deliver, patch, outbox, answer, message)
+        # One stretch: a loop that saw the record but not the end of the ship would put off a
+        # snapshot with nobody left to wake it.
+        core.inbox.append(record)
+        if shipped:
+            ledger.journal.shipping = False
+        core.arm()
 
     cdef object encode_answer(self, Message message, object result):
         """The encoded result, or an Answer when something is wrong with it."""
@@ -177,21 +191,6 @@ cdef class SessionCore(Actor):
         if ledger.journal.unencodable is not None:
             self.explain(ledger.take_unencodable())
         return patch
-
-    cpdef object shipped(self):
-        """The patch of ``ship`` is in the loop's inbox: a snapshot that it held up goes on.
-
-        On any thread. The loop may deliver the patch, flush, and meet ``shipping`` still set; so it
-        sets ``held_up`` before it looks, and we clear ``shipping`` before we look.
-        """
-        cdef LinksCore links = self._links
-        self.ledger.shipped()
-        if links is not None and links.held_up:
-            links.held_up = False
-            if self.core.is_loop():
-                links.flush()
-            else:
-                self.core.post_to_loop(links.flush)
 
     cpdef object deliver(
         self, object patch, list outbox=None, object answer=None, Message message=None

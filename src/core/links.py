@@ -225,10 +225,8 @@ class Links(LinksCore):
         encoding just now is here.
         """
         session, ledger = self.session, self.session.ledger
-        self.held_up = True  # before the look: see `shipped`
         if session.phase == "opening" or ledger.shipping:
             return None
-        self.held_up = False
         foreign = ledger.in_turn and not ledger.owned
         patch = session.ship(foreign)
         ledger.shipped()

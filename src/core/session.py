@@ -261,8 +261,6 @@ class Session(Actions, SessionCore):
         """
         if delay is None and every is None:
             message = self.message(event, payload, Lane.NORMAL, priority, context)
-            if not self.by_hello:  # nobody connects: its messages are what keeps it alive
-                self.last_active = self.app.clock.time()
             self.post(message)
             return None
         make = partial(self.message, event, payload, Lane.BACKGROUND, priority, context)
@@ -341,13 +339,12 @@ class Session(Actions, SessionCore):
         if not scheduler.on_loop():
             patch = self.ship() if self.linked else None
             outbox, turn.outbox = turn.outbox, None
-            scheduler.post_to_loop(self.deliver, patch, outbox)
-            self.shipped()
+            self.hand_over(patch, outbox)
         elif not ledger.shipping:
             foreign = ledger.in_turn and not ledger.owned
             patch = self.ship(foreign) if self.linked else None
             self.deliver(patch, turn.outbox)
-            self.shipped()
+            ledger.shipped()
             if foreign and self.linked and ledger.dirty:
                 ledger.on_due = partial(self.push_partial, turn)
                 ledger.due = True

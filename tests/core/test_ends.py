@@ -64,24 +64,6 @@ def test_a_session_that_ends_by_time_runs_on_close(arun: Any) -> None:
     arun(story)
 
 
-def test_a_session_without_a_client_lives_from_its_last_message(arun: Any) -> None:
-    async def story() -> None:
-        clock = ManualClock()
-        async with App(handlers=[add], settings=Settings(session_ttl=10), clock=clock) as app:
-            session = app.open_session()
-            clock.advance(6)
-            session.tell("add")
-            clock.advance(6)
-            assert await session.ask("add") == 2
-            clock.advance(9)
-            assert app.sessions
-            clock.advance(2)
-            while app.sessions:
-                await asyncio.sleep(0)
-
-    arun(story)
-
-
 def test_a_deadline_that_raises_leaves_the_others_their_time(arun: Any) -> None:
     class Subject:
         watched: float | None = None
@@ -261,7 +243,7 @@ def test_one_transport_that_breaks_its_promise_holds_up_nobody_else(arun: Any) -
             def burst(*packets: Any) -> None:
                 raise OSError("broken pipe")
 
-            broken.line.sent = burst  # type: ignore[method-assign]
+            broken.line.sent = burst  # type: ignore[method-assign, assignment]
             for _ in range(3):
                 broken.send("add")
                 number = whole.send("add")
@@ -290,7 +272,7 @@ def test_a_session_that_was_taken_is_taken_once(arun: Any) -> None:
         nonlocal inside
         inside += 1
         overlap.append(inside)
-        threading.Event().wait(0.02)
+        threading.Event().wait(0.3)
         inside -= 1
 
     async def story() -> None:
@@ -310,7 +292,7 @@ def test_a_session_that_was_taken_is_taken_once(arun: Any) -> None:
             thread.start()
             first = FakeSession(scheduler, "a")
             first.ledger.root["slow"] = Slow()  # freed with the session
-            first.ledger.before = first.settled = first.ledger.view = None
+            first.ledger.before = first.settled = first.ledger.view = None  # type: ignore[assignment]
             first.post(message(lambda state, payload: None))
             del first
             other.post(message(work, place=Place.INLINE, lane=2))
