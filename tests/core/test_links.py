@@ -120,6 +120,22 @@ def test_a_hello_that_was_overtaken_does_not_take_the_link_back(arun: Any) -> No
     arun(story)
 
 
+def test_a_snapshot_that_met_a_workers_patch_does_not_wait_for_the_next_event(arun: Any) -> None:
+    async def story() -> None:
+        async with App(state={"count": 0}, handlers=[add]) as app:
+            one = await Visitor(app).open()
+            for count in range(1, 61):  # the worker may still be on its way out of the turn
+                await one.call("add")
+                two = Visitor(app)
+                await two.hello(token=one.welcome["token"])
+                async with asyncio.timeout(5):
+                    assert (await two.next())["data"] == {"count": count}
+                leave(two)
+            leave(one)
+
+    arun(story)
+
+
 def test_views_of_one_session_see_one_state(arun: Any) -> None:
     async def story() -> None:
         async with App(state={"count": 0}, handlers=[add]) as app:
