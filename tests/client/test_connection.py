@@ -464,7 +464,7 @@ def test_the_trace_shows_both_directions(arun: Run) -> None:
 
 
 def test_over_a_real_websocket(arun: Run) -> None:
-    websockets = pytest.importorskip("websockets.asyncio.server")
+    import websockets.asyncio.server as websockets
 
     async def serve(socket: Any) -> None:
         assert json.loads(await socket.recv())["type"] == "gr:hello"

@@ -180,10 +180,13 @@ def test_frames_that_nobody_will_answer_are_answered_when_the_session_ends(arun:
 
 
 def test_views_come_and_go_while_the_mailbox_is_full(arun: Any) -> None:
-    async def hold() -> None:
-        await asyncio.sleep(60)
-
     async def story() -> None:
+        begun = asyncio.Event()
+
+        async def hold() -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
         app = App(handlers=[hold, add], settings=Settings(mailbox_messages=2))
         for event in ("view:opened", "view:closed"):
             app.on(event, lambda: None)
@@ -191,7 +194,7 @@ def test_views_come_and_go_while_the_mailbox_is_full(arun: Any) -> None:
             visitor = await Visitor(app).open()
             session = visitor.session
             running = asyncio.ensure_future(session.ask("hold", timeout=0))
-            await asyncio.sleep(0.01)
+            await begun.wait()
             session.tell("add")
             session.tell("add")
             other = await Visitor(app).open(token=visitor.welcome["token"])
