@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.protocol import State
 
-from greenroom.adapters import asgi
+from greenroom.adapters import asgi, asgi_socket
 from greenroom.core.errors import Busy, Closed
 from greenroom.core.packet import decode_binary, encode_binary
 from greenroom.core.settings import Settings
@@ -280,7 +280,7 @@ def test_what_the_app_is_told_about_a_client(arun: Arun) -> None:
 def test_a_client_that_reads_nothing_is_given_up(
     server: str, arun: Arun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asgi, "CLOSE_GRACE", 0.05)
+    monkeypatch.setattr(asgi_socket, "CLOSE_GRACE", 0.05)
 
     async def story() -> None:
         host = RecordingHost()
