@@ -16,7 +16,7 @@ import uvicorn
 
 import greenroom as gr
 from greenroom.adapters import asgi
-from greenroom.cli.run import listen, server_config
+from greenroom.adapters.serving import open_socket, server_config
 
 Message = MutableMapping[str, Any]
 
@@ -87,11 +87,11 @@ def main(kind: str) -> None:
     app = gr.App(
         state={"n": 0}, handlers=[inline, eager, worker, sleep, spin, compute], settings=settings
     )
-    config = server_config(app, asgi.application(app))
+    config = server_config(asgi.application(app), settings.max_frame_in)
     if kind == "echo":
         config.app = echo
     config.loop = "uvloop"
-    sock = listen("127.0.0.1", 0)
+    sock = open_socket("127.0.0.1", 0)
     print(sock.getsockname()[1], flush=True)
     uvicorn.Server(config).run(sockets=[sock])
 
