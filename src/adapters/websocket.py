@@ -34,7 +34,7 @@ from ..core.packet import decode_binary, encode_binary
 from ..core.types import Packet
 from .asgi import SOCKET, Application, AsgiHost, application
 from .base import Connection, Profile, refuse_oversize
-from .frames import BINARY, TEXT, encode_frame, encode_head
+from .frames import BINARY, TEXT, encode_head
 from .guard import Head
 from .handshake import END, Refused, accepted, parse, respond, wants_websocket
 from .pages import Answer, plain
@@ -76,12 +76,13 @@ class Socket(Wire):
         for packet in packets:
             data, buffers = packet
             if buffers:
-                pieces.append(encode_frame(BINARY, encode_binary(packet)))
+                data = self.encode(packet)
+                pieces += (encode_head(BINARY, len(data)), data)
             else:
                 size = len(data)
-                pieces.append(SHORT[size] if size < 126 else encode_head(TEXT, size))
-                pieces.append(data)
-        self.write(b"".join(pieces))
+                pieces += (SHORT[size] if size < 126 else encode_head(TEXT, size), data)
+        if pieces:
+            self.write(b"".join(pieces))
 
     # -- the client's side --------------------------------------------------------------------
 
@@ -93,7 +94,7 @@ class Socket(Wire):
             connection.receive(new_packet(Packet, (payload, ())))
             return
         try:
-            packet = decode_binary(payload)
+            packet = self.decode(payload)
         except ValueError:
             packet = NOT_JSON
         connection.receive(packet)
@@ -106,6 +107,16 @@ class Socket(Wire):
             if close.packet is not None:
                 self.send([close.packet])
         self.refuse(code, reason)
+
+    @staticmethod
+    def decode(message: bytes) -> Packet:
+        """A binary message as a packet. An echo that stands in for the app has its own form."""
+        return decode_binary(message)
+
+    @staticmethod
+    def encode(packet: Packet) -> bytes:
+        """The reverse of :meth:`decode`."""
+        return encode_binary(packet)
 
     def drained(self) -> None:
         if self._connection is not None:
@@ -120,10 +131,11 @@ class Socket(Wire):
 class Switch(asyncio.Protocol):
     """The beginning of a connection: whose is it?"""
 
-    __slots__ = ("_application", "_head", "_server", "_timer", "_transport")
+    __slots__ = ("_application", "_head", "_server", "_timer", "_transport", "_type")
 
-    def __init__(self, application: Application, server: HttpServer) -> None:
+    def __init__(self, application: Application, kind: type[Socket], server: HttpServer) -> None:
         self._application = application
+        self._type = kind
         self._server = server
         self._head = bytearray()
         self._transport: Any = None  # an asyncio.Transport
@@ -202,7 +214,7 @@ class Switch(asyncio.Protocol):
             "server": transport.get_extra_info("sockname"),
             "client": transport.get_extra_info("peername"),
         }
-        socket = Socket(application.app.settings.max_frame_in, application.stall)
+        socket = self._type(application.app.settings.max_frame_in, application.stall)
         connection = application.attach(socket, Head.of(scope), PROFILE)
         if isinstance(connection, Answer):
             self._refuse(connection)
@@ -215,9 +227,11 @@ class Switch(asyncio.Protocol):
         socket.open(transport, response, rest)
 
 
-def switch(application: Application) -> Callable[[HttpServer], asyncio.Protocol]:
+def switch(
+    application: Application, socket_type: type[Socket] = Socket
+) -> Callable[[HttpServer], asyncio.Protocol]:
     """What connections of an :class:`~.serving.HttpServer` begin with."""
-    return partial(Switch, application)
+    return partial(Switch, application, socket_type)
 
 
 # -- embedding ----------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
+from operator import methodcaller
 from typing import Any, Final
 
 import picows.picows
@@ -83,7 +84,6 @@ class Wire(WSListener):
     __slots__ = (
         "_closing",
         "_full",
-        "_gathers",
         "_grown",
         "_held",
         "_limit",
@@ -92,6 +92,7 @@ class Wire(WSListener):
         "_partial",
         "_parts",
         "_pong",
+        "_put",
         "_seen",
         "_size",
         "_stall",
@@ -109,9 +110,9 @@ class Wire(WSListener):
         self._partial = False  # a message has begun and not ended
         self._pong: bytes | None = None  # owed to a peer that reads too little
         self._transport: Any = None  # an asyncio.Transport, from open() to the end
-        self._size: Callable[[], int] = int  # of the transport's buffer
-        self._gathers = False  # the transport makes one write of all in a turn of the loop
-        self._out: list[bytes] = []  # otherwise we do
+        self._out: list[bytes] = []  # leaves at the end of this turn of the loop
+        self._put: Callable[[bytes], object] = self._out.append  # takes what is to leave
+        self._size: Callable[[], int] = int  # bytes that have not left
         self._held = 0  # bytes in it
         self._full = False  # somebody waits for room
         self._closing = False  # our close is out, or nothing can be any more
@@ -123,12 +124,15 @@ class Wire(WSListener):
     def open(self, transport: Any, answer: bytes, rest: bytes) -> None:
         """Send the ``answer`` to the handshake, and read frames; ``rest`` came with it."""
         self._transport = transport
-        self._size = transport.get_write_buffer_size
-        self._gathers = type(transport).__module__.startswith("uvloop") and not (
-            transport.get_extra_info("sslcontext")
-        )
         transport.set_write_buffer_limits(ROOM - 1, ROOM // 2)
-        transport.write(answer)
+        transport.write(answer + b"".join(self._out))
+        self._out.clear()
+        if type(transport).__module__.startswith("uvloop") and not (
+            transport.get_extra_info("sslcontext")
+        ):  # it makes one write of all in a turn of the loop by itself
+            self._put, self._size = transport.write, transport.get_write_buffer_size
+        else:
+            self._put, self._size = self._hold, self._held_size
         if self._closing:
             self._turn_away()
             return
@@ -150,28 +154,26 @@ class Wire(WSListener):
 
     # -- out ----------------------------------------------------------------------------------
 
-    @property
-    def buffered(self) -> int:
-        """Bytes that were written and have not left this process."""
-        return self._size() + self._held
+    #: Bytes that were written and have not left this process.
+    buffered = property(methodcaller("_size"))
 
     def write(self, data: bytes) -> None:
         """Send encoded frames. All that is written in one turn of the loop leaves in one write."""
-        if self._closing:
-            return
-        if self._gathers:
-            self._transport.write(data)
-        else:
-            self._hold(data)
-        if not self._full and self.buffered >= ROOM:
-            self._full = True
-            self._loop.call_soon(self._look_for_room)
+        if not self._closing:
+            self._put(data)
+            if self._size() >= ROOM and not self._full:
+                self._full = True
+                self._loop.call_soon(self._look_for_room)
 
     def _hold(self, data: bytes) -> None:
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(data)
         self._held += len(data)
+
+    def _held_size(self) -> int:
+        size: int = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return size + self._held
 
     def _flush(self) -> None:
         if self._out and self._transport is not None:
@@ -338,7 +340,7 @@ class Wire(WSListener):
             return
         self._closing = True
         self._transport = None
-        self._size = int
+        self._put, self._size = bool, int  # nothing, of nothing
         self._out.clear()
         self._held = 0
         if self._timer is not None:
