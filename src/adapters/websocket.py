@@ -307,10 +307,16 @@ class Server:
 
         ``drain``: seconds; None is ``Settings.drain``. May be called any number of times.
         """
+        server = self._server
+        if server is not None:
+            for listener in server.servers:  # nobody new
+                listener.close()
         await self.app.stop(drain)
-        await self.application.closed()
-        if self._server is not None and self._serving is not None:
-            self._server.should_exit = True
+        if server is not None and self._serving is not None:
+            for connection in tuple(server.server_state.connections):
+                connection.shutdown()  # whom the app has not closed
+            await self.application.closed()
+            server.should_exit = True
             await self._serving
 
     async def wait(self) -> None:
