@@ -3,8 +3,8 @@
 The compiled writer knows None, bool, int, float, str, list, tuple, set, frozenset, dict and
 bytes-likes. Anything else is looked up here: by its type, then by the classes it inherits from
 (nearest first; each by itself and by the name ``"module.Class"``, so that a row for a library
-costs no import of it), then by the protocols it speaks (the last table of ``libraries.py``: Arrow, ``to_dict()``).
-An encoder returns something simpler, which is encoded in turn.
+costs no import of it), then by the protocols it speaks (Arrow, ``to_dict()``: the last table of
+``libraries.py``). An encoder returns something simpler, which is encoded in turn.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pathlib
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from . import _text
 from ._text import Segmented, decode_value, encode_value, is_plain, render

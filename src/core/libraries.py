@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Final
 
 from .errors import Unencodable
@@ -54,7 +55,7 @@ def _numpy_array(value: Any) -> Any:
 
 def _numpy_times(value: Any) -> Any:
     """datetime64 as ISO 8601 text, timedelta64 in seconds; NaT as null."""
-    import numpy as np
+    np: Any = import_module("numpy")
 
     if value.dtype.kind == "M":
         found = np.datetime_as_string(value).astype(object)
@@ -70,8 +71,8 @@ def _numpy_times(value: Any) -> Any:
 
 
 def _each(found: Any, form: Row) -> Any:
-    if isinstance(found, list):
-        return [_each(item, form) for item in found]  # pyright: ignore[reportUnknownVariableType]
+    if type(found) is list:
+        return [_each(item, form) for item in found]
     return None if found is None else form(found)
 
 
@@ -81,7 +82,7 @@ def _each(found: Any, form: Row) -> Any:
 def _arrow(value: Any) -> Bytes:
     """A table as an Arrow IPC stream, through pyarrow."""
     try:
-        import pyarrow as pa
+        pa: Any = import_module("pyarrow")
     except ImportError:
         raise Unencodable(
             f"a {type(value).__qualname__} travels as Arrow data: install pyarrow, or assign "
@@ -100,7 +101,7 @@ def _arrow(value: Any) -> Bytes:
 def _interchanged(value: Any) -> Bytes:
     """What only speaks the dataframe interchange protocol."""
     try:
-        from pyarrow import interchange
+        interchange: Any = import_module("pyarrow.interchange")
     except ImportError:
         return _arrow(value)  # says what to install
     try:
@@ -112,7 +113,7 @@ def _interchanged(value: Any) -> Bytes:
 
 def _polars(value: Any) -> Bytes:
     """A polars frame, in types that every Arrow reader knows. Needs no pyarrow."""
-    import polars as pl
+    pl: Any = import_module("polars")
 
     for name, kind in value.schema.items():
         if kind == pl.Object:  # polars would write their addresses in memory
@@ -179,12 +180,13 @@ def _to_dict(value: Any) -> Any:
 
 
 def _attrs(value: Any) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in type(value).__attrs_attrs__}
+    fields: Any = value.__attrs_attrs__
+    return {field.name: getattr(value, field.name) for field in fields}
 
 
 #: By the name of a class; subclasses come here too. Where a library gives its classes another
 #: address in newer versions there is a row for each.
-ROWS: Final[dict[str, Row]] = {
+ROWS: Final[dict[type | str, Row]] = {
     "numpy.generic": _numpy_scalar,
     "numpy.ndarray": _numpy_array,
     "pandas.DataFrame": _arrow,

@@ -194,7 +194,7 @@ def test_table(value: Any, text: str) -> None:
         ({1: 2}, "strings, not int"),
         ([{(1,): 2}], "strings, not tuple"),
         (UserDict(a=1), "UserDict"),
-        ((value for value in ()), "generator"),
+        ((str(number) for number in (1, 2)), "generator"),
     ],
 )
 def test_values_without_a_form(value: Any, match: str) -> None:
