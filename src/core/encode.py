@@ -17,7 +17,7 @@ import pathlib
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from . import _text
 from ._text import Segmented, decode_value, encode_value, is_plain, render
@@ -116,7 +116,8 @@ class Encoders:
 
     def __call__(self, value: Any) -> Any:
         """Something simpler than ``value``; the value itself when there is no row for it."""
-        encoder = self.find(type(value))
+        kind = cast("type[object]", type(value))
+        encoder = self.find(kind)
         return value if encoder is None else encoder(value)
 
 

@@ -49,7 +49,7 @@ def _numpy_array(value: Any) -> Any:
     if kind == "f" and value.dtype.itemsize > 8:
         value = value.astype("float64")
     if kind == "c":
-        return _each(value.tolist(), str)
+        return value.astype(object).tolist()  # each has a row of its own
     return value.tolist()
 
 
@@ -68,12 +68,6 @@ def _numpy_times(value: Any) -> Any:
             ) from None
     found[np.isnat(value)] = None
     return found.tolist()
-
-
-def _each(found: Any, form: Row) -> Any:
-    if type(found) is list:
-        return [_each(item, form) for item in found]
-    return None if found is None else form(found)
 
 
 # -- frames -------------------------------------------------------------------------------------
