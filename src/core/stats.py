@@ -3,7 +3,7 @@
 Every place where a message, a frame, a connection or an event can end has exactly one counter, and
 counts are the app's from the beginning, so nothing vanishes with the link or session it happened
 in. At any quiet point, when nothing is being done on the loop or a worker, what went in is what
-came out, plus what is still there; :data:`EQUATIONS` says it in full. In words:
+came out, plus what is still there; :data:`BALANCE` says it in full. In words:
 
 - A *connection* ends by its transport (``eof``) or by a close, which has a code.
 - A *hello* is welcomed, refused with a code, or abandoned because its transport went first.
@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from .app import App
 
-__all__ = ["EQUATIONS", "Equation", "gather", "unbalanced"]
+__all__ = ["BALANCE", "EQUATIONS", "Equation", "gather", "unbalanced"]
 
 
 class Equation(NamedTuple):
@@ -44,52 +44,51 @@ class Equation(NamedTuple):
         return f"{' + '.join(self.inflow)} = {' + '.join(self.outflow)}"
 
 
-def _equation(text: str) -> Equation:
-    inflow, outflow = (tuple(name.strip() for name in side.split("+")) for side in text.split("="))
-    return Equation(inflow, outflow)
+BALANCE: Final = """
+sessions_opened = sessions_closed + sessions
+links_opened = links_closed + links
+connections_opened = closes + connections
+hellos.received = hellos.welcomed + hellos.refused + hellos.abandoned + hellos.pending
+
+frames_in.received = frames_in.accepted + frames_in.bare + frames_in.repeated + frames_in.gapped
+    + frames_in.acks + frames_in.pings + frames_in.hellos + frames_in.byes + frames_in.batches
+    + frames_in.parts + frames_in.bad + frames_in.discarded
+frames_in.accepted = answers.results + answers.errors + answers.forgotten + answers.open
+
+messages.sent = messages.accepted + messages.refused
+messages.refused = messages.refused_busy + messages.refused_closed
+messages.accepted = messages.run + messages.failed + messages.cancelled + messages.expired
+    + messages.dropped + messages.pending
+timers.due = timers.posted + timers.skipped + timers.refused
+
+emits.made = emits.shipped + emits.unheard + emits.undone + emits.pending
+frames_out.patches + frames_out.snapshots + frames_out.events + frames_out.signals
+    + answers.results + answers.errors + frames_out.renewed
+    = frames_out.merged + frames_out.swallowed + frames_out.missed + frames_out.cancelled_out
+    + frames_out.collapsed + frames_out.lost_unsent + frames_out.sent + frames_out.unsent
+frames_out.sent = frames_out.acknowledged + frames_out.unkept + frames_out.trimmed
+    + frames_out.superseded + frames_out.renewed + frames_out.lost_sent + frames_out.kept
+refusals.made = refusals.sent + refusals.dropped + refusals.due
+
+events.offered = events.delivered + events.refused
+events.delivered = events.to_links + events.to_reactions + events.to_streams + events.to_sessions
+events.to_links = frames_out.signals
+events.to_reactions + events.to_streams = events.reacted + events.reactions_failed + events.heard
+    + events.dropped_oldest + events.expired + events.waiting
+events.asks = events.answers + events.queries_failed + events.queries_timed_out
+    + events.queries_cancelled + events.queries_pending
+questions.asked = questions.answered + questions.unanswered + questions.open
+"""
 
 
-EQUATIONS: Final = tuple(
-    _equation(text)
-    for text in (
-        "sessions_opened = sessions_closed + sessions",
-        "links_opened = links_closed + links",
-        "connections_opened = closes + connections",
-        "hellos.received = hellos.welcomed + hellos.refused + hellos.abandoned + hellos.pending",
-        # frames from clients
-        "frames_in.received = frames_in.accepted + frames_in.bare + frames_in.repeated"
-        " + frames_in.gapped + frames_in.acks + frames_in.pings + frames_in.hellos"
-        " + frames_in.byes + frames_in.batches + frames_in.parts + frames_in.bad"
-        " + frames_in.discarded",
-        "frames_in.accepted = answers.results + answers.errors + answers.forgotten + answers.open",
-        # messages
-        "messages.sent = messages.accepted + messages.refused",
-        "messages.refused = messages.refused_busy + messages.refused_closed",
-        "messages.accepted = messages.run + messages.failed + messages.cancelled"
-        " + messages.expired + messages.dropped + messages.pending",
-        "timers.due = timers.posted + timers.skipped + timers.refused",
-        # frames to clients
-        "emits.made = emits.shipped + emits.unheard + emits.undone + emits.pending",
-        "frames_out.patches + frames_out.snapshots + frames_out.events + frames_out.signals"
-        " + answers.results + answers.errors + frames_out.renewed"
-        " = frames_out.merged + frames_out.swallowed + frames_out.missed"
-        " + frames_out.cancelled_out + frames_out.collapsed + frames_out.lost_unsent"
-        " + frames_out.sent + frames_out.unsent",
-        "frames_out.sent = frames_out.acknowledged + frames_out.unkept + frames_out.trimmed"
-        " + frames_out.superseded + frames_out.renewed + frames_out.lost_sent + frames_out.kept",
-        "refusals.made = refusals.sent + refusals.dropped + refusals.due",
-        # signals and queries
-        "events.offered = events.delivered + events.refused",
-        "events.delivered = events.to_links + events.to_reactions + events.to_streams"
-        " + events.to_sessions",
-        "events.to_links = frames_out.signals",
-        "events.to_reactions + events.to_streams = events.reacted + events.reactions_failed"
-        " + events.heard + events.dropped_oldest + events.expired + events.waiting",
-        "events.asks = events.answers + events.queries_failed + events.queries_timed_out"
-        " + events.queries_cancelled + events.queries_pending",
-        "questions.asked = questions.answered + questions.unanswered + questions.open",
-    )
-)
+def _equations(text: str) -> tuple[Equation, ...]:
+    """One per line; lines that are indented go on with the one before."""
+    lines = text.replace("\n    ", " ").splitlines()
+    sides = [[side.split(" + ") for side in line.split(" = ")] for line in lines if line]
+    return tuple(Equation(tuple(inflow), tuple(outflow)) for inflow, outflow in sides)
+
+
+EQUATIONS: Final = _equations(BALANCE)
 
 
 def gather(app: App, tasks: int) -> dict[str, Any]:
