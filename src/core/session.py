@@ -186,7 +186,7 @@ class Session(Actions, SessionCore):
         """What its handlers printed and what went wrong, bounded."""
         if self._log is None:
             settings = self.app.settings
-            heard = settings.debug or settings.log_to_client
+            heard = (settings.debug or settings.log_to_client) and self.phase != "closed"
             self._log = SessionLog(self._tell_clients if heard else None)
         return self._log
 
@@ -510,6 +510,8 @@ class Session(Actions, SessionCore):
         if self._links is not None:
             self._links.close(code, reason, retry)
             self._links = None
+        if self._log is not None:
+            self._log.on_record = None  # nobody hears it any more; it would hold the session
         self.ledger.forget()
         self.app.session_ended(self)
 
