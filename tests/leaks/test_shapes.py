@@ -226,7 +226,6 @@ def asks(app: App) -> Visit:
             other.ask("fails").result()
         with contextlib.suppress(gr.Timeout):
             other.ask("waits").result(0.001)
-        other.cancel(other.running.message)
         other.close("asked")
 
     async def waits() -> None:
@@ -248,7 +247,8 @@ def asks(app: App) -> Visit:
             with contextlib.suppress(gr.Timeout):
                 await question
         del question, late, later
-        session.cancel(session.running.message)
+        if session.running is not None:
+            session.cancel(session.running.message)
 
         def from_thread() -> None:
             with contextlib.suppress(Expected):
