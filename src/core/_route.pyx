@@ -176,7 +176,8 @@ cdef class SessionCore(Actor):
 
         Called at the end, and again after each turn or job that went on beyond it.
         """
-        self._listeners = None
+        if self._listeners is not None:
+            self._listeners.clear()
         if self._log is not None:
             self._log.on_record = None
         (<Ledger> self.ledger).end()

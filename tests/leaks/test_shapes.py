@@ -229,7 +229,9 @@ def asks(app: App) -> Visit:
         other.close("asked")
 
     async def waits() -> None:
-        await asyncio.get_running_loop().create_future()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await asyncio.get_running_loop().create_future()
 
     for fn in (plain, fails, asks_itself, asks_other, asks_from_worker, waits):
         app.handlers.add(fn)
@@ -247,9 +249,6 @@ def asks(app: App) -> Visit:
             with contextlib.suppress(gr.Timeout):
                 await question
         del question, late, later
-        if session.running is not None:
-            session.cancel(session.running.message)
-
         def from_thread() -> None:
             with contextlib.suppress(Expected):
                 session.ask("fails").result()
@@ -285,9 +284,9 @@ def partial_pushes(app: App) -> Visit:
     app.handlers.add(long_on_worker)
 
     async def visit(visitor: Visitor) -> None:
-        go.clear()
-        steps.clear()
         for name in ("long", "long_on_worker"):
+            go.clear()
+            steps.clear()
             number = visitor.send(name)
             while visitor.session.running is None:
                 await asyncio.sleep(0)
@@ -539,14 +538,14 @@ def questions_to_the_user(app: App) -> Visit:
         for name in ("asks", "asks_on_worker"):
             number = visitor.send(name)
             call = (await visitor.until("gr:confirm"))["data"]["call"]
-            visitor.raw(type="gr:confirmed", data={"call": call, "value": True})
+            visitor.send("gr:answer", {"call": call, "value": True})
             await visitor.answer(number)
         number = visitor.send("asks")
         await visitor.until("gr:confirm")
         visitor.app.clock.advance(2.0)  # type: ignore[attr-defined]
         await visitor.answer(number)
         await visitor.call("forgets")
-        visitor.send("asks")
+        visitor.session.spawn(asks)
         await visitor.until("gr:confirm")  # and the session closes
 
     return visit
