@@ -8,8 +8,7 @@ The life of an app::
 
     new -> running -> draining -> stopped       (a stopped app can be started again)
 
-Cut in the middle: while draining nothing new is accepted, running turns end, results leave, and
-clients are told when to come back; what is still queued at the deadline is refused with ``closed``.
+Cut in the middle: ``drain.py`` says what happens to whom while it drains.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from .bus import Bus
 from .connection import Connection
 from .current import registering
 from .deadlines import Deadlines
+from .drain import Drain
 from .errors import BadHandler, Busy, Closed, NoSession
 from .handlers import Handler, HandlerTable
 from .hello import Profile
@@ -48,7 +48,6 @@ from .watchdog import Blockage
 __all__ = ["App"]
 
 NOT_RUNNING: Final = "the app does not run: `async with app:` or `await app.start()` first"
-LAST_TURNS: Final = 1.0  # seconds on_close has when all of the drain was used up by running turns
 
 
 class App:
@@ -85,6 +84,10 @@ class App:
         self.verifiers: list[Callable[..., Any]] = []
         self.open_hooks: list[Handler] = []
         self.close_hooks: list[Handler] = []
+        #: How to stop listening, for each socket that brings clients: ``stop`` calls them first.
+        self.listeners: list[Callable[[], object]] = []
+        self._drain: Drain | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self._groups: dict[str, dict[str, Session]] = {}
         self.counters = {"sessions_opened": 0, "sessions_closed": 0}
         self.scheduler = Scheduler(self)
@@ -243,21 +246,26 @@ class App:
     async def stop(self, drain: float | None = None) -> None:
         """Stop: refuse what is new, end what runs, tell clients when to come back.
 
-        ``drain`` is how long that may take (``Settings.drain``).
+        ``drain`` is how long that may take in seconds (``Settings.drain``); ``drain.py`` says what
+        happens meanwhile. A second call waits for the end of the first and may bring it nearer:
+        ``stop(0)`` ends a drain at once. Cancelling the call does not.
         """
-        if self.phase != "running":
-            return
-        self.phase = "draining"
-        drain = self.settings.drain if drain is None else drain
-        until = asyncio.get_running_loop().time() + drain
-        await self.scheduler.drain(drain)
-        self.reception.drain(drain)
-        for session in tuple(self._sessions.values()):
-            session.close("the app stops")
-        left = until - asyncio.get_running_loop().time()
-        await self.scheduler.drain(max(left, min(drain, LAST_TURNS)))
-        for session in tuple(self._sessions.values()):
-            session.end("the app stops")
+        seconds = self.settings.drain if drain is None else drain
+        if self.phase == "running":
+            self.phase = "draining"
+            self._drain = Drain(self, seconds)
+            self._drain.begin()
+            # Not in the context of a caller that may be a turn itself.
+            self._stopping = asyncio.get_running_loop().create_task(
+                self._stop(self._drain), name="greenroom-drain", context=Context()
+            )
+        elif self.phase == "draining" and self._drain is not None:
+            self._drain.hasten(seconds)
+        if self._stopping is not None:
+            await asyncio.shield(self._stopping)
+
+    async def _stop(self, drain: Drain) -> None:
+        await drain.run()
         self.events.stop()
         self.deadlines.stop()
         for task in tuple(self._tasks):
@@ -265,6 +273,7 @@ class App:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.scheduler.stop()
         self.log.stop()
+        self._drain = self._stopping = None
         self.phase = "stopped"
 
     async def __aenter__(self) -> Self:

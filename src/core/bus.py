@@ -358,12 +358,15 @@ class Bus:
             while reaction.items:
                 data = reaction.items.popleft()
                 reaction.took()
+                reaction.running = True
                 try:
                     await self._app.call(reaction.fn, data)
                 except (Exception, asyncio.CancelledError) as error:
                     if task is not None and task.cancelling():
                         raise  # the app stops; else something the reaction awaited was cancelled
                     self._app.log.exception(f"a reaction failed: {_where(reaction.fn)}", error)
+                finally:
+                    reaction.running = False
             reaction.wake.clear()
             await reaction.wake.wait()
 
@@ -532,6 +535,15 @@ class Bus:
             raise Refused("unauthorized", f"{action} {name!r} is not allowed for this session")
 
     # -- life -------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether a reaction has something to do."""
+        return any(
+            reaction.items or reaction.running
+            for channel in self._channels.values()
+            for reaction in channel.reactions
+        )
 
     def stop(self) -> None:
         """End every stream and reaction; what still waits is counted as expired."""
