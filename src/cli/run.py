@@ -1,7 +1,8 @@
 """`greenroom run`: one app on one port, served by uvicorn, until a signal says otherwise.
 
-A first SIGTERM or SIGINT drains: nothing new is accepted, running turns end, every client is told
-to come back, and only then does the server go. A second one stops at once.
+A first SIGTERM or SIGINT drains (``core/drain.py``): the port is free for the next process at
+once, running turns end, every client is told when to come back, and only then does the server go.
+A second one stops at once: what runs is cancelled, and the exit code says so.
 """
 
 from __future__ import annotations
@@ -185,14 +186,18 @@ async def _serve(loaded: Loaded, sock: socket.socket, host: str) -> int:
     code = OK
 
     def ready() -> None:
+        app.listeners.append(stop_listening)
         announce(loaded, url_of(sock, host), open_to_others=not is_loopback(host))
+
+    def stop_listening() -> None:
+        for listening in server.servers:
+            listening.close()
+        sock.close()
 
     def on_signal(number: int) -> None:
         nonlocal drain, code
         if drain is None:
             drain = asyncio.get_running_loop().create_task(stop())
-            with contextlib.suppress(OSError):  # nobody listens any more: stop all the same
-                print("greenroom: stopping; once more to stop at once", flush=True)
         else:
             code = FORCED + number
             drain.cancel()
@@ -200,7 +205,11 @@ async def _serve(loaded: Loaded, sock: socket.socket, host: str) -> int:
 
     async def stop() -> None:
         try:
-            await app.stop()
+            stopping = asyncio.ensure_future(app.stop())
+            await asyncio.sleep(0)  # now nobody listens: whoever reads this may start the next one
+            with contextlib.suppress(OSError):  # nobody reads it any more: stop all the same
+                print("greenroom: stopping; once more to stop at once", flush=True)
+            await stopping
             await application.closed()
         finally:
             server.should_exit = True

@@ -2,8 +2,9 @@
 
 The rule, in this order:
 
-1. The phase is *draining*: no session opens, no transport connects (adapters say 503 and when to try
-   again), every mailbox refuses. A frame that still arrives is answered: ``closed``, it did not run.
+1. The phase is *draining*: no session opens, no transport connects (adapters say 503 and when to
+   try again), every mailbox refuses. A frame that still arrives is answered with ``closed``: it did
+   not run.
 2. Whoever listens for the app stops listening (``App.listeners``), so that the next process can.
 3. Transports without a link are told to come back. Questions to users (``confirm``) are answered
    with None, which is what nobody's answer is; the handlers that asked go on.
@@ -76,7 +77,7 @@ class Drain:
         for close in app.listeners:
             try:
                 close()
-            except Exception as error:  # noqa: BLE001 - anybody's code; the others close all the same
+            except Exception as error:
                 app.log.exception("a listener could not be closed", error)
         app.reception.turn_away(self._after)
         self._staying.update(app.sessions.values())

@@ -167,7 +167,7 @@ class Links(LinksCore):
         self.dismiss_questions()
 
     def send_away(self, after: Callable[[], float]) -> None:
-        """The server goes: tell every client when to come back. What is in the streams goes first."""
+        """The server goes: tell every client when to come back, behind what is in its stream."""
         for link, connection in tuple(self.connections.items()):
             connection.flush()
             link.close("draining", GOING, after=after(), retry="fresh")

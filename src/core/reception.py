@@ -53,7 +53,12 @@ class Reception:
         self._minute = -1
         self.outlet = Outlet(app.scheduler)
         self.connections: set[Connection] = set()
-        self.counters = {"connections_opened": 0, "connections_refused": 0, "hellos_refused": 0, "sent_away": 0}
+        self.counters = {
+            "connections_opened": 0,
+            "connections_refused": 0,
+            "hellos_refused": 0,
+            "sent_away": 0,  # told to come back, when the app drained
+        }
 
     # -- transports ---------------------------------------------------------------------------
 
