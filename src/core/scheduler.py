@@ -6,9 +6,10 @@ worker threads, the sweep over long turns, deadlines of asks, reports.
 Threads. Everything here runs on the loop unless its docstring says otherwise. Workers live in
 ``Core.work``; they touch sessions they were given by the ready queue and the inbox, nothing else.
 
-Cut in the middle. After ``refuse`` nothing new is accepted, ``cut`` drops what is queued with Closed
-and cancels what runs (``drain.py`` says when); every message ends in exactly one counter: ``run``,
-``failed``, ``cancelled``, ``expired`` or ``dropped``, or it was ``refused`` and never accepted.
+Cut in the middle. After ``refuse`` nothing new is accepted; ``cut`` drops what is queued with
+Closed and cancels what runs (``drain.py`` says when). Every message ends in exactly one counter:
+``run``, ``failed``, ``cancelled``, ``expired`` or ``dropped``, or it was ``refused`` and never
+accepted.
 """
 
 from __future__ import annotations

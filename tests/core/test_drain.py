@@ -26,7 +26,7 @@ def add(state: Any, payload: int = 1) -> int:
 
 
 def going(frame: dict[str, Any]) -> bool:
-    return frame["type"] == "gr:close" and frame["data"]["code"] == "draining"
+    return (frame["type"], frame["data"].get("code")) == ("gr:close", "draining")
 
 
 async def steps(number: int = 10) -> None:
@@ -355,8 +355,7 @@ def test_a_second_stop_waits_and_may_bring_the_end_nearer(arun: Any) -> None:
         await steps()
         assert not first.done()
         await asyncio.wait_for(app.stop(0), 10)
-        assert first.done() or await first is None
-        await longer
+        await asyncio.gather(first, longer)
         assert app.phase == "stopped"
         frames = await rest(visitor)
         assert [f["data"]["code"] for f in frames if f.get("id") == number] in ([], ["cancelled"])

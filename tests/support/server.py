@@ -19,10 +19,11 @@ PATIENCE = 60.0
 class ServerProcess:
     """A server; ``port`` stays the same over restarts."""
 
-    def __init__(self, path: Path, **environment: str) -> None:
+    def __init__(self, path: Path, *options: str, port: int = 0, **environment: str) -> None:
         self.path = path
+        self.options = options
         self.environment = environment
-        self.port = 0
+        self.port = port
         self.log: list[str] = []
         self.starts = 0
         self._process: subprocess.Popen[str] | None = None
@@ -44,7 +45,8 @@ class ServerProcess:
         assert self._process is None
         ready = threading.Event()
         process = self._process = subprocess.Popen(
-            [sys.executable, "-m", "greenroom", "run", str(self.path), "--port", str(self.port)],
+            [sys.executable, "-m", "greenroom", "run", str(self.path), "--port", str(self.port)]
+            + list(self.options),
             env=os.environ | {"PYTHONUNBUFFERED": "1"} | self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -69,6 +71,19 @@ class ServerProcess:
         if not ready.wait(PATIENCE) or not self.port or process.poll() is not None:
             self.kill()
             raise AssertionError("the server did not start:\n" + "".join(self.log))
+
+    def tell(self, how: signal.Signals) -> None:
+        """Send a signal; it goes on until it ends by itself."""
+        assert self._process is not None
+        self._process.send_signal(how)
+
+    def ended(self) -> int:
+        """Wait for the end; the exit code."""
+        process, self._process = self._process, None
+        assert process is not None
+        code = process.wait(PATIENCE)
+        self._reader.join()
+        return code
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
         """End it: nothing of it gets a chance to say goodbye, unless ``how`` lets it."""
