@@ -19,11 +19,11 @@ PATIENCE = 60.0
 class ServerProcess:
     """A server; ``port`` stays the same over restarts."""
 
-    def __init__(self, path: Path, *options: str, port: int = 0, **environment: str) -> None:
+    def __init__(self, path: Path, *options: str, **environment: str) -> None:
         self.path = path
         self.options = options
         self.environment = environment
-        self.port = port
+        self.port = 0
         self.log: list[str] = []
         self.starts = 0
         self._process: subprocess.Popen[str] | None = None
@@ -45,8 +45,10 @@ class ServerProcess:
         assert self._process is None
         ready = threading.Event()
         process = self._process = subprocess.Popen(
-            [sys.executable, "-m", "greenroom", "run", str(self.path), "--port", str(self.port)]
-            + list(self.options),
+            [
+                *(sys.executable, "-m", "greenroom", "run", str(self.path)),
+                *("--port", str(self.port), *self.options),
+            ],
             env=os.environ | {"PYTHONUNBUFFERED": "1"} | self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
