@@ -37,6 +37,7 @@ from .hello import Profile
 from .log import AppLog
 from .middlewares import Middleware
 from .reception import Reception
+from .reload import adopt
 from .scheduler import LoopClock, Scheduler
 from .session import Session, check_event_name, encode_event
 from .settings import Settings
@@ -74,6 +75,7 @@ class App:
         self.log = AppLog()
         self.events = Bus(self)
         self.views: dict[str, View] = {}
+        self.broken: str | None = None  # why the newest code does not run (reload.py)
         self.phase = "new"
         self.loop: asyncio.AbstractEventLoop | None = None
         self._given_clock = clock
@@ -94,8 +96,8 @@ class App:
         self.reception = Reception(self)
         self.scheduler.on_report = self._report
         self.scheduler.on_blocked = self._blocked
-        self._template: Template | None = None
-        self._factory: Callable[..., Any] | None = None
+        self.template: Template | None = None
+        self.factory: Callable[..., Any] | None = None
         self.init_state({} if state is None else state)
         if callable(handlers) or isinstance(handlers, ModuleType):
             name = getattr(handlers, "__name__", "...")
@@ -118,9 +120,9 @@ class App:
         """
         if _is_factory(state):
             self.handlers.claim(state)
-            self._factory, self._template = state, None
+            self.factory, self.template = state, None
             return
-        self._factory, self._template = None, self._make_template(state, schema)
+        self.factory, self.template = None, self.make_template(state, schema)
 
     def init_handlers(self, modules: ModuleType | Iterable[ModuleType]) -> None:
         """Register the public functions of one or several modules as handlers.
@@ -203,6 +205,18 @@ class App:
         self.views[label] = view
         return view
 
+    def adopt(self, other: App) -> None:
+        """Go on with what ``other`` has registered, in place of what was registered here.
+
+        For new code in a running app: put a second app together, which is never started, and adopt
+        it. On the loop, in one step between turns: handlers, callbacks of ``on``, middlewares,
+        verifiers, hooks, signals, queries, reactions, views, the initial state and
+        ``Settings.authorize``. Sessions live on with their state, and get what the new initial
+        state has and the old one had not. ``other`` is this app by another name afterwards.
+        ``reload.py`` has the rule.
+        """
+        adopt(self, other)
+
     @contextlib.contextmanager
     def registering(self) -> Generator[Self]:
         """Make the app current: ``with app.registering(): import my_events``."""
@@ -221,7 +235,7 @@ class App:
     @property
     def sync_opening(self) -> bool:
         """Whether a session opens without waiting for anything."""
-        return not self.verifiers and self._factory is None
+        return not self.verifiers and self.factory is None
 
     @property
     def running(self) -> bool:
@@ -345,8 +359,8 @@ class App:
             opening = self.open_session_async(headers, cookies, userinfo)
             return asyncio.run_coroutine_threadsafe(opening, self.loop).result()
         state = None
-        if self._factory is not None:
-            state = self._factory()
+        if self.factory is not None:
+            state = self.factory()
             if inspect.isawaitable(state):
                 if inspect.iscoroutine(state):
                     state.close()
@@ -363,8 +377,8 @@ class App:
     ) -> Session:
         """:meth:`open_session` that awaits an async state factory."""
         state = None
-        if self._factory is not None:
-            state = self._factory()
+        if self.factory is not None:
+            state = self.factory()
             if inspect.isawaitable(state):
                 state = await state
         return self._open_session(state, headers or {}, cookies or {}, userinfo)
@@ -381,7 +395,7 @@ class App:
         limit = self.settings.max_sessions
         if limit and len(self._sessions) >= limit:
             raise Busy(f"max_sessions ({limit}) is reached", retry_after=5.0)
-        template = self._template if self._template is not None else self._make_template(state)
+        template = self.template if self.template is not None else self.make_template(state)
         session = Session(self, secrets.token_urlsafe(16), template.open(), headers, cookies)
         session.userinfo = dict(userinfo or {})
         self._sessions[session.id] = session
@@ -389,7 +403,8 @@ class App:
         session.begin(self.open_hooks)
         return session
 
-    def _make_template(self, state: Any, schema: type[State] | None = None) -> Template:
+    def make_template(self, state: Any, schema: type[State] | None = None) -> Template:
+        """What sessions begin with, made of a state or what a factory gave."""
         if _is_schema(state):
             return Template(state({}))
         return Template(state if schema is None else schema(state))
@@ -427,7 +442,7 @@ class App:
         if session is not None:
             return session
         turn = current_turn()
-        if turn is not None and turn.app is self and turn.session is not None:
+        if turn is not None and turn.session is not None and turn.app.events is self.events:
             running: Session = turn.session
             return running
         if len(self._sessions) == 1:

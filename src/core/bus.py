@@ -64,6 +64,7 @@ class Bus:
         self._public: dict[str, Channel] = {}
         self._questions: dict[str, Question] = {}
         self._public_questions: dict[str, Question] = {}
+        self._retired: list[Reaction] = []  # of code that was replaced: they empty their queues
         self.counters = {
             "triggered": 0,
             "delivered": 0,
@@ -367,6 +368,9 @@ class Bus:
                     self._app.log.exception(f"a reaction failed: {_where(reaction.fn)}", error)
                 finally:
                     reaction.running = False
+            if reaction.closed:
+                reaction.task = None
+                return
             reaction.wake.clear()
             await reaction.wake.wait()
 
@@ -539,21 +543,45 @@ class Bus:
     @property
     def busy(self) -> bool:
         """Whether a reaction has something to do."""
-        return any(
-            reaction.items or reaction.running
-            for channel in self._channels.values()
-            for reaction in channel.reactions
-        )
+        return any(reaction.items or reaction.running for reaction in self._reactions())
+
+    def _reactions(self) -> Iterable[Reaction]:
+        for channel in self._channels.values():
+            yield from channel.reactions
+        yield from self._retired
+
+    def adopt(self, other: Bus) -> None:
+        """Hold what another bus declares, in place of what was declared here.
+
+        Streams and subscribed clients go on with the signals of the same name. The old reactions
+        run for what they were given, then they end. ``other`` is this bus afterwards.
+        """
+        for name, channel in self._channels.items():
+            for reaction in channel.reactions:
+                self._retired.append(reaction)
+                reaction.retire()
+            following = other._channels.get(name)
+            if following is None:
+                for stream in tuple(channel.streams):
+                    stream.close()
+            else:
+                following.streams = channel.streams  # the same list: a stream leaves it by itself
+                if not following.internal:
+                    following.links = channel.links
+        self._retired = [each for each in self._retired if each.items or each.running]
+        self._channels, self._public = other._channels, other._public
+        self._questions, self._public_questions = other._questions, other._public_questions
+        other.__dict__ = self.__dict__
 
     def stop(self) -> None:
         """End every stream and reaction; what still waits is counted as expired."""
+        for reaction in self._reactions():
+            self.counters["expired"] += len(reaction.items)
+            reaction.items.clear()
+            if reaction.task is not None:
+                reaction.task.cancel()
+                reaction.task = None
         for channel in self._channels.values():
-            for reaction in channel.reactions:
-                self.counters["expired"] += len(reaction.items)
-                reaction.items.clear()
-                if reaction.task is not None:
-                    reaction.task.cancel()
-                    reaction.task = None
             for stream in channel.streams:
                 stream.close()
             channel.links.clear()

@@ -112,6 +112,13 @@ class Reaction(Queue):
         self.wake: asyncio.Event | None = None
         self.task: asyncio.Task[None] | None = None
 
+    def retire(self) -> None:
+        """Its task ends when the queue is empty."""
+        self.closed = True
+        self.took()
+        if self.wake is not None:
+            self.wake.set()
+
 
 class SessionReaction(NamedTuple):
     """A listener that runs in a turn of every live session, or of the subscribed ones."""

@@ -78,6 +78,8 @@ class Links(LinksCore):
         )
         app.deadlines.watch(self._watches[link])
         app.reception.outlet.mark(connection)
+        if app.broken is not None and fresh:
+            link.push_event("gr:broken", encode_value({"traceback": app.broken}))
         if fresh:
             session.view_event("view:opened", link)
 
