@@ -209,14 +209,17 @@ def adopt(app: App, other: App) -> None:
     # Its modules hold it, as a global or in closures; it has the same insides from now on.
     other.__dict__ = app.__dict__
     if before is not None and after is not None:
-        old = set(_keys(before.root))
-        added = [path for path in _keys(after.root) if path not in old]
+        old = set(_keys(before.open().root))
+        added = [path for path in _keys(after.open().root) if path not in old]
         for session in tuple(app.sessions.values()) if added else ():
             _give(session, after, added)
 
 
 def _keys(state: State, above: Path_ = ()) -> Iterator[Path_]:
-    """The paths of all keys, those of nested states behind their own."""
+    """The paths of all keys, those of nested states behind their own.
+
+    Not of a template's own root: what is read there is copied no more.
+    """
     for key, value in state.items():
         yield (*above, key)
         if isinstance(value, State):
@@ -232,7 +235,7 @@ async def _ask_factory(app: App, factory: Callable[..., Any], session: Session) 
     except Exception as error:
         app.log.exception("the new state factory failed for a session that is open", error)
     else:
-        _give(session, template, [(key,) for key in template.root])
+        _give(session, template, [(key,) for key in template.open().root])
 
 
 def _give(session: Session, template: Template, paths: Sequence[Path_]) -> None:
