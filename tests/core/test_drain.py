@@ -78,7 +78,7 @@ def test_nothing_new_then_no_listener_then_the_clients(arun: Any) -> None:
         assert seen == ["draining", None, "the second too"]
         assert going(await visitor.until("gr:close"))
         await stopping
-        assert app.stats()["sent_away"] == 1
+        assert app.stats()["closes"] == {"draining": 1}
 
     arun(story)
 

@@ -194,7 +194,7 @@ BROKEN = {
     "raises": "import greenroom as gr\ngr.init_state({'late': 1})\n1 / 0\n",
     "handler": "import greenroom as gr\n@gr.handler\ndef add(nobody, gives): pass\n",
     "state": "import greenroom as gr, threading\ngr.init_state({'lock': threading.Lock()})\n",
-    "signal": "import greenroom as gr\ngr.current_app().events.event('nonsense')(lambda data: None)\n",
+    "signal": "import greenroom as gr\ngr.current_app().events.query('nonsense')(int)\n",
 }
 
 
