@@ -63,7 +63,8 @@ async def _watch(loaded: Loaded, target: str) -> None:
         async for paths in _changes(loaded.folder.resolve(), public):
             pages = {path for path in paths if public is not None and _below(path, public)}
             if any(path.suffix == ".py" for path in paths - pages):
-                await _reload(reloader, loaded)
+                if await reloader.reload():  # else the log has told why
+                    print("greenroom: the new code runs", flush=True)
             if pages:
                 print("greenroom: pages load again", flush=True)
                 reloader.refresh()
@@ -102,13 +103,6 @@ async def _changes(folder: Path, public: Path | None) -> AsyncGenerator[set[Path
 
 def _below(path: Path, folder: Path) -> bool:
     return path == folder or folder in path.parents
-
-
-async def _reload(reloader: Reloader, loaded: Loaded) -> None:
-    if await reloader.reload():
-        print("greenroom: the new code runs", flush=True)
-    else:
-        print("greenroom: the new code does not run, the old goes on", flush=True)
 
 
 def _explain(error: BaseException) -> str:

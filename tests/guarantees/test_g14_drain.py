@@ -73,12 +73,10 @@ def test_g14_rolling_restarts_under_load(options: tuple[str, ...], tmp_path: Pat
         """Start the next server while this one drains."""
         following = ServerProcess(APP, *options, **environment)
         following.port = server.port
-        said = len(server.log)
         began = time.monotonic()
         renewed = [caller.renewed for caller in callers]
         server.tell(signal.SIGTERM)
-        while not any("stopping" in line for line in server.log[said:]):
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(server.said, "stopping")
         await asyncio.to_thread(following.start)
         assert await asyncio.to_thread(server.ended) == 0
         assert time.monotonic() - began < DRAIN

@@ -25,6 +25,7 @@ class ServerProcess:
         self.environment = environment
         self.port = 0
         self.log: list[str] = []
+        self._grown = threading.Condition()
         self.starts = 0
         self._process: subprocess.Popen[str] | None = None
 
@@ -60,7 +61,9 @@ class ServerProcess:
             assert process.stdout is not None
             with process.stdout as lines:
                 for line in lines:
-                    self.log.append(line)
+                    with self._grown:
+                        self.log.append(line)
+                        self._grown.notify_all()
                     found = ADDRESS.search(line)
                     if found is not None:
                         self.port = int(found[1])
@@ -73,6 +76,15 @@ class ServerProcess:
         if not ready.wait(PATIENCE) or not self.port or process.poll() is not None:
             self.kill()
             raise AssertionError("the server did not start:\n" + "".join(self.log))
+
+    def said(self, text: str, times: int = 1) -> None:
+        """Wait until so many lines with ``text`` were said, since the beginning."""
+
+        def enough() -> bool:
+            return sum(text in line for line in self.log) >= times
+
+        with self._grown:
+            assert self._grown.wait_for(enough, PATIENCE), f"no {text!r} in:\n" + "".join(self.log)
 
     def tell(self, how: signal.Signals) -> None:
         """Send a signal; it goes on until it ends by itself."""
