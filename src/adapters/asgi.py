@@ -16,18 +16,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from ..core.errors import Busy, Closed
+from ..core.settings import Settings
 from .asgi_socket import Receive, Scope, Send, Socket
 from .base import Host, Profile
 from .guard import Head, host_allowed, is_loopback, origin_allowed
 from .pages import CHUNK, Answer, Handlers, Pages, View, plain
 
-__all__ = ["Application", "application", "lifespan"]
+__all__ = ["Application", "application", "lifespan", "uvicorn_options"]
 
 SOCKET: Final = "/ws"
 PROFILE: Final = Profile(limited=True, batching=True)  # two messages cannot be sent as one
@@ -84,8 +86,22 @@ def lifespan(app: Host) -> Callable[[Any], AbstractAsyncContextManager[None]]:
     return run
 
 
+def uvicorn_options(settings: Settings) -> dict[str, Any]:
+    """How uvicorn carries our WebSockets: options of ``uvicorn.Config``, for whoever makes one."""
+    limit = settings.max_frame_in
+    return {
+        "ws": "websockets-sansio",
+        "ws_per_message_deflate": False,  # patches are small; compressing costs more than bytes
+        # Above ours, so that it is we who refuse, with a gr:close.
+        "ws_max_size": 2 * limit + 65_536 if limit else sys.maxsize,
+        "ws_ping_interval": None,  # the protocol has its own, with a deadline
+    }
+
+
 class Application:
     """The ASGI callable. Made by :func:`application`."""
+
+    socket_type: ClassVar[type[Socket]] = Socket
 
     def __init__(
         self,
@@ -193,7 +209,7 @@ class Application:
                 "the app runs on another loop than the server that was asked to serve it: give "
                 "asgi.lifespan(app) to the outer application, and start the app nowhere else"
             )
-        socket = Socket(settings.ping + settings.dead or 30.0)
+        socket = self.socket_type(settings.ping + settings.dead or 30.0)
         try:
             connection = self.app.connect(
                 socket,
