@@ -90,7 +90,7 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
     """How uvicorn carries our WebSockets: options of ``uvicorn.Config``, for whoever makes one."""
     limit = settings.max_frame_in
     return {
-        "ws": "websockets-sansio",
+        "ws": f"{__package__}.uvicorn_frames:FrameProtocol",  # websockets-sansio, kept strict
         "ws_per_message_deflate": False,  # patches are small; compressing costs more than bytes
         # Above ours, so that it is we who refuse, with a gr:close.
         "ws_max_size": 2 * limit + 65_536 if limit else sys.maxsize,

@@ -35,6 +35,13 @@ async def served(application: Any, **options: Any) -> AsyncGenerator[int]:
         timeout_graceful_shutdown=1,
         **options,
     )
+    async with serving(config) as port:
+        yield port
+
+
+@contextlib.asynccontextmanager
+async def serving(config: uvicorn.Config) -> AsyncGenerator[int]:
+    """Serve as ``config`` says; the port."""
     server = _Server(config)
     server.ready = asyncio.Event()
     with socket.create_server(("127.0.0.1", 0)) as sock:
