@@ -1,7 +1,7 @@
 """uvicorn's WebSocket protocol, held to RFC 6455 where its own reading is looser.
 
-``asgi.uvicorn_options`` names this class, so whoever runs our applications by them has it; under
-another server the frames are that server's business. What is different here, each by the rule:
+``serving.server_config`` names this class, so ``greenroom run`` has it; under a server of somebody
+else's the frames are that server's business. What is different here, each by the rule:
 
 - Text is looked at fragment by fragment and refused with 1007 at the first that cannot become UTF-8
   any more; nobody's bytes make a traceback in the log, or an exception in the event loop.
@@ -62,7 +62,7 @@ class Parser(ServerProtocol):
 
 
 class FrameProtocol(WebSocketsSansIOProtocol):
-    """One connection of a uvicorn that was configured by ``asgi.uvicorn_options``."""
+    """One connection of a uvicorn that was configured by ``serving.server_config``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -219,9 +219,14 @@ async def _serve(loaded: Loaded, sock: socket.socket, host: str) -> int:
 
 
 def server_config(app: App, application: asgi.Application) -> uvicorn.Config:
+    limit = app.settings.max_frame_in
     return uvicorn.Config(
         application,
-        **asgi.uvicorn_options(app.settings),
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,  # patches are small; compressing them costs more than bytes
+        # Above ours, so that it is we who refuse, with a gr:close.
+        ws_max_size=2 * limit + 65_536 if limit else sys.maxsize,
+        ws_ping_interval=None,  # the protocol has its own, with a deadline
         lifespan="off",
         log_config=None,
         log_level="warning",

@@ -2,8 +2,8 @@
 
 ::
 
-    python -m greenroom.testing.echo --adapter asgi --port 9001
-    greenroom.testing.echo: asgi on ws://127.0.0.1:9001/ws
+    python -m greenroom.testing.echo --adapter websocket --port 9001
+    greenroom.testing.echo: websocket on ws://127.0.0.1:9001/ws
 
 Whatever message arrives is sent back as it came: text or binary, whole or in fragments, empty or of
 up to 16 MiB. What is refused, and how, is the adapter's doing, exactly as under ``greenroom run``:
@@ -17,26 +17,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar, Final
 
-import uvicorn
-
-from ..adapters import asgi, asgi_socket
+from ..adapters import asgi, asgi_socket, websocket
 from ..adapters.guard import is_loopback
+from ..adapters.serving import HttpServer, open_socket, server_config, url_of
 from ..core.settings import Settings
 from ..core.types import Packet, Transport
 
-__all__ = ["ADAPTERS", "LIMIT", "EchoHost", "config", "main"]
+__all__ = ["ADAPTERS", "LIMIT", "EchoHost", "main", "server"]
 
 LIMIT: Final = 16 * 1024 * 1024  #: bytes of the largest message that is sent back
-PATH: Final = "/ws"
 
 
 class Echo:
@@ -84,8 +82,8 @@ class EchoHost:
 # -- the adapters -------------------------------------------------------------------------------
 
 
-class AsgiSocket(asgi_socket.Socket):
-    """A WebSocket of an ASGI server whose binary messages have no form."""
+class Plain:
+    """Binary messages without a form: as a packet, and back."""
 
     __slots__ = ()
 
@@ -98,54 +96,59 @@ class AsgiSocket(asgi_socket.Socket):
         return packet.buffers[0]
 
 
+class AsgiSocket(Plain, asgi_socket.Socket):
+    __slots__ = ()
+
+
+class FastSocket(Plain, websocket.Socket):
+    __slots__ = ()
+
+    def broken(self, code: int, reason: str) -> None:
+        self.refuse(code, reason)  # without the gr:close that a link's client would be sent
+
+
 class AsgiApplication(asgi.Application):
     socket_type: ClassVar[type[asgi_socket.Socket]] = AsgiSocket
 
 
-def on_asgi(host: EchoHost, bind: str) -> tuple[Any, dict[str, Any]]:
-    return AsgiApplication(host, None, bind, "echo"), asgi.uvicorn_options(host.settings)
+class FastSwitch(websocket.Switch):
+    __slots__ = ()
+
+    socket_type: ClassVar[type[websocket.Socket]] = FastSocket
 
 
-#: By name: what is served, and how uvicorn is told to.
-ADAPTERS: Final[Mapping[str, Callable[[EchoHost, str], tuple[Any, dict[str, Any]]]]] = {
-    "asgi": on_asgi,
+#: What a connection begins with, by the name of the adapter; None: uvicorn's own.
+ADAPTERS: Final[Mapping[str, type[websocket.Switch] | None]] = {
+    "asgi": None,
+    "websocket": FastSwitch,
 }
 
 
-def config(adapter: str, bind: str = "127.0.0.1") -> uvicorn.Config:
-    """A uvicorn that serves the echo on ``adapter`` as ``greenroom run`` would serve an app."""
-    application, options = ADAPTERS[adapter](EchoHost(bind), bind)
-    return uvicorn.Config(
-        application,
-        **options,
-        lifespan="off",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=1,
-    )
+def server(adapter: str, bind: str = "127.0.0.1") -> HttpServer:
+    """A server of the echo on ``adapter``, made as ``greenroom run`` makes one for an app."""
+    application = AsgiApplication(EchoHost(bind), None, bind, "echo")
+    switch = ADAPTERS[adapter]
+    protocol = None if switch is None else partial(switch, application)
+    return HttpServer(server_config(application, LIMIT), protocol=protocol)
 
 
 # -- the command --------------------------------------------------------------------------------
 
 
-class Server(uvicorn.Server):
-    """Says where it is."""
+async def serve(echo: HttpServer, sock: socket.socket, what: str) -> None:
+    """Serve until a signal says otherwise; first print ``what`` that is."""
+    loop = asyncio.get_running_loop()
 
-    def __init__(self, made: uvicorn.Config, on_ready: Callable[[], None]) -> None:
-        super().__init__(made)
-        self._on_ready = on_ready
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(setattr, echo, "should_exit", True)
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_ready()
-
-
-def leave(_number: int, _frame: FrameType | None) -> None:
-    """A signal: the server has closed its clients by now, or has none yet."""
-    sys.exit(0)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
+    serving = asyncio.create_task(echo.serve(sockets=[sock]))
+    await echo.ready.wait()
+    sys.stdout.write(f"greenroom.testing.echo: {what}\n")
+    sys.stdout.flush()
+    await serving
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -154,23 +157,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m greenroom.testing.echo",
         description="An echo on an adapter's own frame handling, for conformance suites.",
     )
-    parser.add_argument("--adapter", choices=sorted(ADAPTERS), default="asgi")
+    parser.add_argument("--adapter", choices=sorted(ADAPTERS), default="websocket")
     parser.add_argument("--host", default="127.0.0.1", help="address (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="port (default: any free one)")
     args = parser.parse_args(arguments)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, leave)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
-    family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
-    with contextlib.closing(socket.create_server((args.host, args.port), family=family)) as sock:
-        shown = f"[{args.host}]" if ":" in args.host else args.host
-        url = f"ws://{shown}:{sock.getsockname()[1]}{PATH}"
-
-        def ready() -> None:
-            sys.stdout.write(f"greenroom.testing.echo: {args.adapter} on {url}\n")
-            sys.stdout.flush()
-
-        Server(config(args.adapter, args.host), ready).run(sockets=[sock])
+    try:
+        sock = open_socket(args.host, args.port)
+    except (OSError, UnicodeError) as error:
+        parser.error(f"cannot listen on {args.host}:{args.port}: {error}")
+    url = url_of(sock, args.host).replace("http", "ws", 1) + asgi.SOCKET
+    echo = server(args.adapter, args.host)
+    with asyncio.Runner(loop_factory=echo.config.get_loop_factory()) as runner:
+        runner.run(serve(echo, sock, f"{args.adapter} on {url}"))
     return 0
 
 

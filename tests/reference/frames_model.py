@@ -7,6 +7,7 @@ legal stream is answered with a close. What the section leaves open is told by :
 from __future__ import annotations
 
 import codecs
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
@@ -28,7 +29,9 @@ class Answer:
     pongs: list[bytes] = field(default_factory=list)
     close: int | None = None  # the code; 1005: a close without one; None: it is still open
     refused: bool = False  # the close is ours, because a rule was broken
-    long: bool = False  # a length was written in more bytes than it needs (5.2 forbids it to senders)
+    long: bool = (
+        False  # a length was written in more bytes than it needs (5.2 forbids it to senders)
+    )
 
 
 def frame(opcode: int, payload: bytes = b"") -> bytes:
@@ -65,7 +68,7 @@ class Model:
             if self.answer.close is None:
                 self._reader.send(byte)
 
-    def _read(self):  # type: ignore[no-untyped-def]
+    def _read(self) -> Generator[None, int, None]:
         try:
             while self.answer.close is None:
                 yield from self._frame()
@@ -74,7 +77,7 @@ class Model:
         while True:
             yield
 
-    def _frame(self):  # type: ignore[no-untyped-def]
+    def _frame(self) -> Generator[None, int, None]:
         first = yield
         fin, opcode = first >> 7, first & 15
         if first & 0x70:
