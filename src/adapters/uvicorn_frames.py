@@ -8,7 +8,7 @@ else's the frames are that server's business. What is different here, each by th
 - Whole messages that came in one segment with a broken frame reach the app before the end does.
 - A close inside a message in fragments is a close, answered with its own code.
 - A handshake that cannot be read is answered with a status and closed, instead of being kept open
-  without a word; one that is refused hears which version we speak.
+  without a word; one that is refused hears which version we speak, and is no error in the log.
 
 Owner: the loop. A frame is handled inside ``data_received``, and nothing here waits.
 """
@@ -69,6 +69,13 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         self.conn: ServerProtocol = Parser(
             max_size=self.config.ws_max_size, logger=logging.getLogger("uvicorn.error")
         )
+        self._application: Any = self.app
+        self.app = self._serve
+
+    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._application(scope, receive, send)
+        if self.initial_response is not None:
+            self.handshake_complete = True  # by a refusal, which is no error of the application
 
     def data_received(self, data: bytes) -> None:
         self.conn.receive_data(data)

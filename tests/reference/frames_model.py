@@ -30,7 +30,7 @@ class Answer:
     close: int | None = None  # the code; 1005: a close without one; None: it is still open
     refused: bool = False  # the close is ours, because a rule was broken
     long: bool = (
-        False  # a length was written in more bytes than it needs (5.2 forbids it to senders)
+        False  # a length was written in more bytes than it needs
     )
 
 

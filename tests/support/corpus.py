@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from tests.reference.frames_model import Answer
-from tests.support.rawclient import GOODBYE, bytewise, has_close, opened, read_answer
+from tests.support.rawclient import GOODBYE, bytewise, dial, has_close, opened, read_answer
 
 FILE = Path(__file__).parents[1] / "vectors" / "frames.json"
 CORPUS = json.loads(FILE.read_text("utf-8"))
@@ -17,6 +20,8 @@ HANDSHAKES: list[dict[str, Any]] = CORPUS["handshakes"]
 
 Split = Callable[[bytes], Iterable[bytes]]
 SPLITS: dict[str, Split] = {"whole": lambda stream: [stream], "bytewise": bytewise}
+
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 # Adapters whose server closes on a broken frame before the app has seen what came ahead of it.
 FORGETFUL = {"asgi"}
@@ -91,3 +96,35 @@ async def replay(port: int, case: dict[str, Any], adapter: str, split: Split) ->
         fits(answer, wanted, still_open=still_open, forgetful=adapter in FORGETFUL)
         for wanted in allowed
     ), f"{answer} instead of {allowed}"
+
+
+async def shake(port: int, case: dict[str, Any], adapter: str, split: Split) -> None:
+    """Raises AssertionError unless a handshake is answered as the case allows."""
+    host = f"127.0.0.1:{port}"
+    head = "\r\n".join([*case["head"], "", ""]).replace("{host}", host).encode("latin-1")
+    statuses = case.get("but", {}).get(adapter, case)["status"]
+    async with dial(port) as client:
+        await client.send(*split(head))
+        await client.until(
+            lambda: client.ended or b"\r\n\r\n" in client.received, f"an answer to {case['name']}"
+        )
+        answer = client.received.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+        if 101 in statuses and answer[0].startswith("HTTP/1.1 101 "):
+            client.received = b""
+            await client.send(GOODBYE)
+            await client.until(lambda: client.ended, "the end")
+            assert read_answer(client.received).close == 1000
+    found = re.match(r"HTTP/1\.1 (\d{3}) ", answer[0])
+    assert found is not None, answer
+    assert int(found[1]) in statuses, answer
+    names, values = zip(*(line.split(":", 1) for line in answer[1:]), strict=True)
+    headers = dict(zip(map(str.lower, names), map(str.strip, values), strict=True))
+    if found[1] == "101":
+        key = next(line for line in case["head"] if line.lower().startswith("sec-websocket-key"))
+        proof = base64.b64encode(hashlib.sha1(key.partition(":")[2].strip().encode() + GUID).digest())
+        assert headers["sec-websocket-accept"] == proof.decode()
+        assert headers["upgrade"].lower() == "websocket"
+        assert headers["connection"].lower() == "upgrade"
+        assert not headers.keys() & {"sec-websocket-extensions", "sec-websocket-protocol"}
+    elif case.get("version"):
+        assert headers["sec-websocket-version"] == "13"
