@@ -29,9 +29,7 @@ class Answer:
     pongs: list[bytes] = field(default_factory=list)
     close: int | None = None  # the code; 1005: a close without one; None: it is still open
     refused: bool = False  # the close is ours, because a rule was broken
-    long: bool = (
-        False  # a length was written in more bytes than it needs
-    )
+    long: bool = False  # a length was written in more bytes than it needs
 
 
 def frame(opcode: int, payload: bytes = b"") -> bytes:

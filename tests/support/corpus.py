@@ -121,7 +121,9 @@ async def shake(port: int, case: dict[str, Any], adapter: str, split: Split) -> 
     headers = dict(zip(map(str.lower, names), map(str.strip, values), strict=True))
     if found[1] == "101":
         key = next(line for line in case["head"] if line.lower().startswith("sec-websocket-key"))
-        proof = base64.b64encode(hashlib.sha1(key.partition(":")[2].strip().encode() + GUID).digest())
+        proof = base64.b64encode(
+            hashlib.sha1(key.partition(":")[2].strip().encode() + GUID).digest()
+        )
         assert headers["sec-websocket-accept"] == proof.decode()
         assert headers["upgrade"].lower() == "websocket"
         assert headers["connection"].lower() == "upgrade"
