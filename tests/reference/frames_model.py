@@ -1,7 +1,7 @@
 """What a strict echo of RFC 6455 answers to a stream of bytes: the slow and plain reading of it.
 
 One byte at a time, and every rule where its section puts it: the first byte that cannot belong to a
-legal stream is answered with a close. What the section leaves open is told by :class:`Answer`.
+legal stream is answered with a close.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ CONTROL = {CLOSE, PING, PONG}
 
 
 class Broken(Exception):
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
+    """A rule was broken. The first code is the plainest; whoever looks otherwise finds another."""
+
+    def __init__(self, *codes: int) -> None:
+        super().__init__(*codes)
+        self.codes = codes
 
 
 @dataclass
@@ -28,8 +30,7 @@ class Answer:
     data: list[bytes] = field(default_factory=list)  # frames, in order among themselves
     pongs: list[bytes] = field(default_factory=list)
     close: int | None = None  # the code; 1005: a close without one; None: it is still open
-    refused: bool = False  # the close is ours, because a rule was broken
-    long: bool = False  # a length was written in more bytes than it needs
+    codes: tuple[int, ...] = ()  # what else it may be, where two rules were broken at once
 
 
 def frame(opcode: int, payload: bytes = b"") -> bytes:
@@ -71,15 +72,15 @@ class Model:
             while self.answer.close is None:
                 yield from self._frame()
         except Broken as error:
-            self.answer.close, self.answer.refused = error.code, True
+            self.answer.close, self.answer.codes = error.codes[0], error.codes
         while True:
             yield
 
     def _frame(self) -> Generator[None, int, None]:
         first = yield
         fin, opcode = first >> 7, first & 15
-        if first & 0x70:
-            raise Broken(1002)  # 5.2: no extension is agreed on
+        if first & 0x70:  # 5.2: no extension is agreed on
+            raise Broken(*((1002, 1007) if opcode == CLOSE else (1002,)))
         if opcode not in DATA | CONTROL:
             raise Broken(1002)  # 5.2: reserved
         if opcode in CONTROL and not fin:
@@ -91,16 +92,14 @@ class Model:
         if not second & 128:
             raise Broken(1002)  # 5.1: clients mask
         if opcode in CONTROL and size > 125:
-            raise Broken(1002)  # 5.5
+            raise Broken(1002, 1009)  # 5.5
         if size > 125:
             wide = 2 if size == 126 else 8
             size = 0
             for _ in range(wide):
                 size = size << 8 | (yield)
             if size >> 63:
-                raise Broken(1002)  # 5.2: the highest bit is 0
-            if size < (126 if wide == 2 else 1 << 16):
-                self.answer.long = True
+                raise Broken(1002, 1009)  # 5.2: the highest bit is 0
         if opcode in DATA and self._limit and len(self._parts) + size > self._limit:
             raise Broken(1009)
         key = []
@@ -132,12 +131,13 @@ class Model:
             if len(payload) == 1:
                 raise Broken(1002)  # 5.5.1
             code = int.from_bytes(payload[:2], "big") if payload else 1005
-            if payload and not legal(code):
-                raise Broken(1002)  # 7.4
+            broken = [] if not payload or legal(code) else [1002]  # 7.4
             try:
                 payload[2:].decode()
             except UnicodeDecodeError:
-                raise Broken(1007) from None  # 5.5.1
+                broken.append(1007)  # 5.5.1
+            if broken:
+                raise Broken(*broken)
             self.answer.close = code
         elif opcode in DATA:
             self._parts += payload
