@@ -19,7 +19,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from ..core.errors import Busy, Closed
 from .asgi_socket import Receive, Scope, Send, Socket
@@ -92,6 +92,8 @@ def lifespan(app: Host) -> Callable[[Any], AbstractAsyncContextManager[None]]:
 
 class Application:
     """The ASGI callable. Made by :func:`application`."""
+
+    socket_type: ClassVar[type[Socket]] = Socket
 
     def __init__(
         self,
@@ -186,7 +188,7 @@ class Application:
     async def _websocket(self, head: Head, scope: Scope, receive: Receive, send: Send) -> None:
         if (await receive())["type"] != "websocket.connect":
             return
-        socket = Socket(self.stall)
+        socket = self.socket_type(self.stall)
         connection = self.attach(socket, head, PROFILE)
         if isinstance(connection, Answer):
             await deny(scope, send, connection)
