@@ -118,16 +118,6 @@ class Socket(Wire):
                 self.send([close.packet])
         self.refuse(code, reason)
 
-    @staticmethod
-    def decode(message: bytes) -> Packet:
-        """A binary message as a packet. An echo that stands in for the app has its own form."""
-        return decode_binary(message)
-
-    @staticmethod
-    def encode(packet: Packet) -> bytes:
-        """The reverse of :meth:`decode`."""
-        return encode_binary(packet)
-
     def drained(self) -> None:
         if self._connection is not None:
             self._connection.drained()

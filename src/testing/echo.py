@@ -22,7 +22,6 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar, Final
 
