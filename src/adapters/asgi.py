@@ -19,7 +19,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from ..core.errors import Busy, Closed
 from .asgi_socket import Receive, Scope, Send, Socket
@@ -92,6 +92,8 @@ def lifespan(app: Host) -> Callable[[Any], AbstractAsyncContextManager[None]]:
 
 class Application:
     """The ASGI callable. Made by :func:`application`."""
+
+    socket_type: ClassVar[type[Socket]] = Socket
 
     def __init__(
         self,
@@ -176,14 +178,17 @@ class Application:
             answer = plain(426, "this is a WebSocket", [("upgrade", "websocket")])
             await respond(send, answer, with_body=method != "HEAD")
         else:
-            await respond(send, await asyncio.to_thread(self.pages.answer, method, head))
+            answer = await asyncio.to_thread(self.pages.answer, method, head)
+            if self.app.phase == "draining":  # the next request is for the next process
+                answer = answer._replace(headers=[*answer.headers, ("connection", "close")])
+            await respond(send, answer)
 
     # -- websocket ----------------------------------------------------------------------------
 
     async def _websocket(self, head: Head, scope: Scope, receive: Receive, send: Send) -> None:
         if (await receive())["type"] != "websocket.connect":
             return
-        socket = Socket(self.stall)
+        socket = self.socket_type(self.stall)
         connection = self.attach(socket, head, PROFILE)
         if isinstance(connection, Answer):
             await deny(scope, send, connection)

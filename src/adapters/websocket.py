@@ -66,6 +66,16 @@ class Socket(Wire):
         super().__init__(limit, stall)
         self._connection: Connection | None = None
 
+    @staticmethod
+    def decode(message: bytes) -> Packet:
+        """A binary message as a packet. An echo that stands in for the app has its own form."""
+        return decode_binary(message)
+
+    @staticmethod
+    def encode(packet: Packet) -> bytes:
+        """The reverse of :meth:`decode`."""
+        return encode_binary(packet)
+
     def attached(self, connection: Connection) -> None:
         self._connection = connection
 
@@ -107,16 +117,6 @@ class Socket(Wire):
             if close.packet is not None:
                 self.send([close.packet])
         self.refuse(code, reason)
-
-    @staticmethod
-    def decode(message: bytes) -> Packet:
-        """A binary message as a packet. An echo that stands in for the app has its own form."""
-        return decode_binary(message)
-
-    @staticmethod
-    def encode(packet: Packet) -> bytes:
-        """The reverse of :meth:`decode`."""
-        return encode_binary(packet)
 
     def drained(self) -> None:
         if self._connection is not None:
