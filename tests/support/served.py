@@ -10,7 +10,19 @@ from typing import Any
 
 import uvicorn
 
+from greenroom.adapters import asgi, websocket
 from greenroom.testing import echo
+
+
+@contextlib.asynccontextmanager
+async def served_by(adapter: str, app: Any) -> AsyncGenerator[int]:
+    """Serve ``app``, which the caller starts and stops, with ``asgi`` or ``websocket``; the port."""
+    if adapter == "asgi":
+        async with served(asgi.application(app)) as port:
+            yield port
+    else:
+        async with websocket.Server(app, port=0) as server:
+            yield server.port
 
 
 class _Server(uvicorn.Server):
