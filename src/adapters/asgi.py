@@ -178,7 +178,10 @@ class Application:
             answer = plain(426, "this is a WebSocket", [("upgrade", "websocket")])
             await respond(send, answer, with_body=method != "HEAD")
         else:
-            await respond(send, await asyncio.to_thread(self.pages.answer, method, head))
+            answer = await asyncio.to_thread(self.pages.answer, method, head)
+            if self.app.phase == "draining":  # the next request is for the next process
+                answer = answer._replace(headers=[*answer.headers, ("connection", "close")])
+            await respond(send, answer)
 
     # -- websocket ----------------------------------------------------------------------------
 

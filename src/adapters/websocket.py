@@ -27,14 +27,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from ssl import SSLContext
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from ..core.hello import make_close
 from ..core.packet import decode_binary, encode_binary
 from ..core.types import Packet
 from .asgi import SOCKET, Application, AsgiHost, application
 from .base import Connection, Profile, refuse_oversize
-from .frames import BINARY, TEXT, encode_frame, encode_head
+from .frames import BINARY, TEXT, encode_head
 from .guard import Head
 from .handshake import END, Refused, accepted, parse, respond, wants_websocket
 from .pages import Answer, plain
@@ -86,12 +86,13 @@ class Socket(Wire):
         for packet in packets:
             data, buffers = packet
             if buffers:
-                pieces.append(encode_frame(BINARY, self.encode(packet)))
+                data = self.encode(packet)
+                pieces += (encode_head(BINARY, len(data)), data)
             else:
                 size = len(data)
-                pieces.append(SHORT[size] if size < 126 else encode_head(TEXT, size))
-                pieces.append(data)
-        self.write(b"".join(pieces))
+                pieces += (SHORT[size] if size < 126 else encode_head(TEXT, size), data)
+        if pieces:
+            self.write(b"".join(pieces))
 
     # -- the client's side --------------------------------------------------------------------
 
@@ -130,12 +131,11 @@ class Socket(Wire):
 class Switch(asyncio.Protocol):
     """The beginning of a connection: whose is it?"""
 
-    __slots__ = ("_application", "_head", "_server", "_timer", "_transport")
+    __slots__ = ("_application", "_head", "_server", "_timer", "_transport", "_type")
 
-    socket_type: ClassVar[type[Socket]] = Socket
-
-    def __init__(self, application: Application, server: HttpServer) -> None:
+    def __init__(self, application: Application, kind: type[Socket], server: HttpServer) -> None:
         self._application = application
+        self._type = kind
         self._server = server
         self._head = bytearray()
         self._transport: Any = None  # an asyncio.Transport
@@ -214,7 +214,7 @@ class Switch(asyncio.Protocol):
             "server": transport.get_extra_info("sockname"),
             "client": transport.get_extra_info("peername"),
         }
-        socket = self.socket_type(application.app.settings.max_frame_in, application.stall)
+        socket = self._type(application.app.settings.max_frame_in, application.stall)
         connection = application.attach(socket, Head.of(scope), PROFILE)
         if isinstance(connection, Answer):
             self._refuse(connection)
@@ -227,9 +227,11 @@ class Switch(asyncio.Protocol):
         socket.open(transport, response, rest)
 
 
-def switch(application: Application) -> Callable[[HttpServer], asyncio.Protocol]:
+def switch(
+    application: Application, socket_type: type[Socket] = Socket
+) -> Callable[[HttpServer], asyncio.Protocol]:
     """What connections of an :class:`~.serving.HttpServer` begin with."""
-    return partial(Switch, application)
+    return partial(Switch, application, socket_type)
 
 
 # -- embedding ----------------------------------------------------------------------------------
@@ -305,10 +307,16 @@ class Server:
 
         ``drain``: seconds; None is ``Settings.drain``. May be called any number of times.
         """
+        server = self._server
+        if server is not None:
+            for listener in server.servers:  # nobody new
+                listener.close()
         await self.app.stop(drain)
-        await self.application.closed()
-        if self._server is not None and self._serving is not None:
-            self._server.should_exit = True
+        if server is not None and self._serving is not None:
+            for connection in tuple(server.server_state.connections):
+                connection.shutdown()  # whom the app has not closed
+            await self.application.closed()
+            server.should_exit = True
             await self._serving
 
     async def wait(self) -> None:

@@ -11,16 +11,18 @@ A :class:`Wire` knows nothing of packets and links. Whoever builds on it provide
 ``broken(code, reason)``
     A rule was broken. Say what is to be said, then :meth:`Wire.refuse`, which is the default.
 ``drained()``, ``ended()``
-    There is room again after ``buffered`` was ROOM or more; the end, once.
+    There is room again after ``buffered`` was ROOM or more; no message comes any more and none
+    leaves, once.
 
 and calls :meth:`Wire.write` with encoded frames, and :meth:`Wire.close`.
 
 Owner: the loop. No verb blocks or raises. How it ends, whoever begins:
 
-- We close: our close leaves, then what arrives is passed over until the peer's close, then the
-  socket closes. The peer closes: its code goes back, then the socket closes.
-- The peer broke a rule: our close leaves and our half of the connection ends. What arrives is
-  thrown away until the peer ends its half, or for CLOSE_GRACE: a reset would eat the close.
+- We close: our close leaves, then what arrives is passed over until the peer's close comes.
+- The peer closes: its code goes back.
+- The peer broke a rule: our close leaves, and what arrives is not even looked at.
+- After each of these our half of the connection ends, and what arrives is thrown away until the
+  peer ends its half, or for CLOSE_GRACE: a reset would eat the close.
 - Nothing moves for CLOSE_GRACE while closing, or for ``stall`` seconds while the peer reads
   nothing: the socket is aborted.
 
@@ -34,6 +36,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
+from operator import methodcaller
 from typing import Any, Final
 
 import picows.picows
@@ -83,7 +86,6 @@ class Wire(WSListener):
     __slots__ = (
         "_closing",
         "_full",
-        "_gathers",
         "_grown",
         "_held",
         "_limit",
@@ -92,10 +94,12 @@ class Wire(WSListener):
         "_partial",
         "_parts",
         "_pong",
+        "_put",
         "_seen",
         "_size",
         "_stall",
         "_timer",
+        "_told",
         "_transport",
         "over",
     )
@@ -109,11 +113,12 @@ class Wire(WSListener):
         self._partial = False  # a message has begun and not ended
         self._pong: bytes | None = None  # owed to a peer that reads too little
         self._transport: Any = None  # an asyncio.Transport, from open() to the end
-        self._size: Callable[[], int] = int  # of the transport's buffer
-        self._gathers = False  # the transport makes one write of all in a turn of the loop
-        self._out: list[bytes] = []  # otherwise we do
+        self._out: list[bytes] = []  # leaves at the end of this turn of the loop
+        self._put: Callable[[bytes], object] = self._out.append  # takes what is to leave
+        self._size: Callable[[], int] = int  # bytes that have not left
         self._held = 0  # bytes in it
         self._full = False  # somebody waits for room
+        self._told = False  # ended() was called
         self._closing = False  # our close is out, or nothing can be any more
         self._grown = False  # a large frame has come
         self._seen = 0  # bytes that were buffered when we last looked
@@ -123,14 +128,17 @@ class Wire(WSListener):
     def open(self, transport: Any, answer: bytes, rest: bytes) -> None:
         """Send the ``answer`` to the handshake, and read frames; ``rest`` came with it."""
         self._transport = transport
-        self._size = transport.get_write_buffer_size
-        self._gathers = type(transport).__module__.startswith("uvloop") and not (
-            transport.get_extra_info("sslcontext")
-        )
         transport.set_write_buffer_limits(ROOM - 1, ROOM // 2)
-        transport.write(answer)
+        transport.write(answer + b"".join(self._out))
+        self._out.clear()
+        if type(transport).__module__.startswith("uvloop") and not (
+            transport.get_extra_info("sslcontext")
+        ):  # it makes one write of all in a turn of the loop by itself
+            self._put, self._size = transport.write, transport.get_write_buffer_size
+        else:
+            self._put, self._size = self._hold, self._held_size
         if self._closing:
-            self._turn_away()
+            self._leave()
             return
         self._parse()
         while rest and self._transport is not None:
@@ -150,28 +158,26 @@ class Wire(WSListener):
 
     # -- out ----------------------------------------------------------------------------------
 
-    @property
-    def buffered(self) -> int:
-        """Bytes that were written and have not left this process."""
-        return self._size() + self._held
+    #: Bytes that were written and have not left this process.
+    buffered = property(methodcaller("_size"))
 
     def write(self, data: bytes) -> None:
         """Send encoded frames. All that is written in one turn of the loop leaves in one write."""
-        if self._closing:
-            return
-        if self._gathers:
-            self._transport.write(data)
-        else:
-            self._hold(data)
-        if not self._full and self.buffered >= ROOM:
-            self._full = True
-            self._loop.call_soon(self._look_for_room)
+        if not self._closing:
+            self._put(data)
+            if self._size() >= ROOM and not self._full:
+                self._full = True
+                self._loop.call_soon(self._look_for_room)
 
     def _hold(self, data: bytes) -> None:
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(data)
         self._held += len(data)
+
+    def _held_size(self) -> int:
+        size: int = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return size + self._held
 
     def _flush(self) -> None:
         if self._out and self._transport is not None:
@@ -189,7 +195,7 @@ class Wire(WSListener):
     def refuse(self, code: int, reason: str) -> None:
         """Close on a peer that broke a rule: nothing it says from here on is read."""
         self.close(code, reason)
-        self._turn_away()
+        self._leave()
 
     def shutdown(self) -> None:
         """The server goes and nobody has said so before. uvicorn calls this."""
@@ -221,7 +227,7 @@ class Wire(WSListener):
         opcode: int = frame.msg_type.value
         if self._closing:
             if opcode == CLOSE:
-                self._leave()
+                self._leave(answered=True)
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
             self.broken(1002, "a reserved bit is set")
         elif opcode == PING:
@@ -258,7 +264,7 @@ class Wire(WSListener):
             return
         self.write(encode_frame(CLOSE, answer))
         self._closing = True
-        self._leave()
+        self._leave(answered=True)
 
     # -- the parser ---------------------------------------------------------------------------
 
@@ -296,30 +302,31 @@ class Wire(WSListener):
 
     def _parser_broke(self, code: int, reason: str) -> None:
         if self._closing:
-            self._turn_away()
+            self._leave()
         else:
             self.broken(code, reason)
 
     # -- the end ------------------------------------------------------------------------------
 
-    def _leave(self) -> None:
-        """Both have closed: the socket closes when what was written has left."""
-        self._flush()
-        if self._transport is not None:
-            self._transport.close()
-        self._watch(CLOSE_GRACE)
+    def _leave(self, *, answered: bool = False) -> None:
+        """Our close is out, and the peer has nothing to say any more: what arrives is thrown away.
 
-    def _turn_away(self) -> None:
-        """Throw away what arrives, until the peer has gone or CLOSE_GRACE is over."""
+        ``answered``: it has closed too.
+        """
         transport = self._transport
         if transport is None:
             return
         self._flush()
+        self._end()
         if transport.is_closing():
             return
-        transport.set_protocol(_Deaf(self))
         if transport.can_write_eof():
             transport.write_eof()
+        elif answered:  # TLS ends with a message of its own, and that both ways
+            transport.close()
+            self._watch(CLOSE_GRACE)
+            return
+        transport.set_protocol(_Deaf(self))
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(CLOSE_GRACE, self._enough)
@@ -338,14 +345,19 @@ class Wire(WSListener):
             return
         self._closing = True
         self._transport = None
-        self._size = int
+        self._put, self._size = bool, int  # nothing, of nothing
         self._out.clear()
         self._held = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self.over.set_result(None)
-        self.ended()
+        self._end()
+
+    def _end(self) -> None:
+        if not self._told:
+            self._told = True
+            self.ended()
 
     # -- back-pressure and time ---------------------------------------------------------------
 

@@ -3,8 +3,9 @@
 Pages come from uvicorn and the WebSocket from the fast adapter, or with ``--asgi`` from uvicorn
 too, which is also what is done where the fast adapter cannot be imported.
 
-A first SIGTERM or SIGINT drains: nothing new is accepted, running turns end, every client is told
-to come back, and only then does the server go. A second one stops at once.
+A first SIGTERM or SIGINT drains (``core/drain.py``): the port is free for the next process at
+once, running turns end, every client is told when to come back, and only then does the server go.
+A second one stops at once: what runs is cancelled, and the exit code says so.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import uvicorn
 
@@ -30,6 +31,7 @@ from ..adapters.guard import is_loopback
 from ..adapters.serving import HttpServer, open_socket, server_config, tls_context, url_of
 from . import BAD_HOST, IN_USE, NOT_FOUND, OK, PERMISSION, USAGE, CommandError
 from .load import Loaded, load, read_settings
+from .reload import check_watcher, watching
 
 __all__ = ["HELP", "NAME", "add_arguments", "command"]
 
@@ -44,7 +46,13 @@ that shows state, handlers and log.
 Settings come from GREENROOM_* variables, one for each field of greenroom.Settings: for instance
 GREENROOM_SECRET (keeps sessions valid over restarts), GREENROOM_HOSTS, GREENROOM_ORIGINS.
 
-Ctrl-C or SIGTERM: running turns end and clients are told to come back; a second one stops at once.
+Ctrl-C or SIGTERM: the port is free for the next process at once, running turns end, clients are
+told when to come back (GREENROOM_DRAIN seconds at most); a second one stops at once, and the exit
+code is then 128 and the signal's number.
+
+With --reload a changed .py file is imported again in the running process: sessions keep their
+state, new keys of the initial state are added to them. Broken code is shown in the page, and the
+old goes on. A changed file of public/ makes the pages load again.
 """,
 )
 
@@ -98,13 +106,22 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="carry WebSockets by uvicorn too, instead of the fast adapter",
     )
 
+    command.add_argument(
+        "--reload",
+        action="store_true",
+        help="when a file changes, run the new code in place of the old; sessions and pages stay",
+    )
+
 
 def command(args: argparse.Namespace) -> int:
+    if args.reload:
+        check_watcher()
     settings = read_settings(**({"debug": True} if args.debug else {}))
     tls = read_certificate(args.cert, args.key)
     loaded = load(args.path, settings)
     with listen(args.host, args.port) as sock:
-        return serve(loaded, sock, args.host, fast=not args.asgi, tls=tls)
+        how = How(args.host, not args.asgi, tls, args.path if args.reload else None)
+        return serve(loaded, sock, how)
 
 
 # -- the address ----------------------------------------------------------------------------------
@@ -180,6 +197,15 @@ class Server(HttpServer):
                 signal.signal(number, handler)
 
 
+class How(NamedTuple):
+    """What the command line says about serving."""
+
+    host: str
+    fast: bool  # /ws by the fast adapter
+    tls: ssl.SSLContext | None
+    watched: str | None  # the PATH to load again when a file changes
+
+
 def fast_adapter() -> tuple[Any, str]:
     """The fast adapter and what it is; None and the reason where it cannot be imported."""
     try:
@@ -189,41 +215,36 @@ def fast_adapter() -> tuple[Any, str]:
     return websocket, f"picows {wire.PICOWS}"
 
 
-def serve(
-    loaded: Loaded,
-    sock: socket.socket,
-    host: str,
-    *,
-    fast: bool = True,
-    tls: ssl.SSLContext | None = None,
-) -> int:
+def serve(loaded: Loaded, sock: socket.socket, how: How) -> int:
     """Serve until a signal; returns the exit code."""
     sys.setswitchinterval(loaded.app.settings.switch_interval or SWITCH_INTERVAL)
     raise_file_limit()
     if not logging.getLogger().handlers:
         logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     with asyncio.Runner(loop_factory=loop_factory()) as runner, loaded.app.registering():
-        return runner.run(_serve(loaded, sock, host, fast=fast, tls=tls))
+        return runner.run(_serve(loaded, sock, how))
 
 
-async def _serve(
-    loaded: Loaded, sock: socket.socket, host: str, *, fast: bool, tls: ssl.SSLContext | None
-) -> int:
+async def _serve(loaded: Loaded, sock: socket.socket, how: How) -> int:
     app = loaded.app
-    application = asgi.application(app, public=loaded.public, bind=host, title=loaded.title)
+    application = asgi.application(app, public=loaded.public, bind=how.host, title=loaded.title)
     drain: asyncio.Task[None] | None = None
     code = OK
 
     def ready() -> None:
-        url = url_of(sock, host, tls=tls is not None)
-        announce(loaded, url, open_to_others=not is_loopback(host))
+        app.listeners.append(stop_listening)
+        url = url_of(sock, how.host, tls=how.tls is not None)
+        announce(loaded, url, open_to_others=not is_loopback(how.host))
+
+    def stop_listening() -> None:
+        for listening in server.servers:
+            listening.close()
+        sock.close()
 
     def on_signal(number: int) -> None:
         nonlocal drain, code
         if drain is None:
             drain = asyncio.get_running_loop().create_task(stop())
-            with contextlib.suppress(OSError):  # nobody listens any more: stop all the same
-                print("greenroom: stopping; once more to stop at once", flush=True)
         else:
             code = FORCED + number
             drain.cancel()
@@ -231,25 +252,30 @@ async def _serve(
 
     async def stop() -> None:
         try:
-            await app.stop()
+            stopping = asyncio.ensure_future(app.stop())
+            await asyncio.sleep(0)  # now nobody listens: whoever reads this may start the next one
+            with contextlib.suppress(OSError):  # nobody reads it any more: stop all the same
+                print("greenroom: stopping; once more to stop at once", flush=True)
+            await stopping
             await application.closed()
         finally:
             server.should_exit = True
 
-    adapter, what = fast_adapter() if fast else (None, "")
-    if fast and adapter is None:
+    adapter, what = fast_adapter() if how.fast else (None, "")
+    if how.fast and adapter is None:
         logger.warning("serving with --asgi, which is slower: %s", what)
     server = Server(
         server_config(application, app.settings.max_frame_in),
         ready,
         on_signal,
         protocol=None if adapter is None else adapter.switch(application),
-        tls=tls,
+        tls=how.tls,
     )
     server.config.load()  # imports what it needs, before the watchdog looks
     await app.start()
     try:
-        await server.serve(sockets=[sock])
+        async with watching(loaded, how.watched):
+            await server.serve(sockets=[sock])
     finally:
         if drain is not None:
             with contextlib.suppress(asyncio.CancelledError):

@@ -22,7 +22,6 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar, Final
 
@@ -111,24 +110,13 @@ class AsgiApplication(asgi.Application):
     socket_type: ClassVar[type[asgi_socket.Socket]] = AsgiSocket
 
 
-class FastSwitch(websocket.Switch):
-    __slots__ = ()
-
-    socket_type: ClassVar[type[websocket.Socket]] = FastSocket
-
-
-#: What a connection begins with, by the name of the adapter; None: uvicorn's own.
-ADAPTERS: Final[Mapping[str, type[websocket.Switch] | None]] = {
-    "asgi": None,
-    "websocket": FastSwitch,
-}
+ADAPTERS: Final = ("asgi", "websocket")
 
 
 def server(adapter: str, bind: str = "127.0.0.1") -> HttpServer:
     """A server of the echo on ``adapter``, made as ``greenroom run`` makes one for an app."""
     application = AsgiApplication(EchoHost(bind), None, bind, "echo")
-    switch = ADAPTERS[adapter]
-    protocol = None if switch is None else partial(switch, application)
+    protocol = websocket.switch(application, FastSocket) if adapter == "websocket" else None
     return HttpServer(server_config(application, LIMIT), protocol=protocol)
 
 
