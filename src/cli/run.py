@@ -20,9 +20,10 @@ from typing import Final
 
 import uvicorn
 
-from ..adapters import asgi
+from ..adapters import asgi, patience
 from ..adapters.guard import is_loopback
 from ..core.app import App
+from ..core.calm import CalmFilter
 from . import BAD_HOST, IN_USE, OK, PERMISSION, CommandError
 from .load import Loaded, load, read_settings
 
@@ -174,6 +175,7 @@ def serve(loaded: Loaded, sock: socket.socket, host: str) -> int:
     raise_file_limit()
     if not logging.getLogger().handlers:
         logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(CalmFilter())  # strangers make it speak
     with asyncio.Runner(loop_factory=loop_factory()) as runner, loaded.app.registering():
         return runner.run(_serve(loaded, sock, host))
 
@@ -222,7 +224,8 @@ def server_config(app: App, application: asgi.Application) -> uvicorn.Config:
     limit = app.settings.max_frame_in
     return uvicorn.Config(
         application,
-        ws="websockets-sansio",
+        http=patience.Http,
+        ws=patience.WebSocket,
         ws_per_message_deflate=False,  # patches are small; compressing them costs more than bytes
         # Above ours, so that it is we who refuse, with a gr:close.
         ws_max_size=2 * limit + 65_536 if limit else sys.maxsize,

@@ -253,7 +253,7 @@ cdef class LinksCore:
 cdef class ConnectionCore:
     """What a connection does for every packet. ``Connection`` is the one subclass.
 
-    It provides ``first``, ``end`` and ``lost``.
+    It provides ``first``, ``end``, ``lost`` and ``failed``.
     """
 
     def __init__(self, transport, Outlet outlet not None):
@@ -309,7 +309,11 @@ cdef class ConnectionCore:
             self.outlet.core.now(), ROOM - <Py_ssize_t>self.transport.buffered
         )
         if packets:
-            self.transport.send(packets)
+            try:
+                self.transport.send(packets)
+            except Exception as error:
+                self.failed(error)
+                return
         if link.closing is not None:
             self.lost(link.closing)
 

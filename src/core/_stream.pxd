@@ -98,6 +98,7 @@ cdef class Stream:
     cdef readonly long long merged
     cdef readonly long long collapsed
     cdef readonly long long emptied
+    cdef readonly long long released
     cdef readonly long long dropped
 
     # what comes in

@@ -39,6 +39,7 @@ from .types import EVENT_NAME, Lane
 
 if TYPE_CHECKING:
     from .app import App
+    from .beside import Seat
     from .link import ServerLink
     from .links import Links
     from .session import Session
@@ -419,7 +420,12 @@ class Bus:
         return await self._ask(question, data, timeout, session)
 
     async def _ask(
-        self, question: Question, data: Any, timeout: float | None, session: Session | None
+        self,
+        question: Question,
+        data: Any,
+        timeout: float | None,
+        session: Session | None,
+        seat: Seat | None = None,
     ) -> Any:
         if session is None and question.per_session and not question.answers:
             raise NotFound(f"query {question.name!r} is answered by a session; ask it from one")
@@ -434,7 +440,10 @@ class Bus:
                     asks.append(ask)  # at once, to be cancelled when the next one raises
             for fn in question.answers:
                 context = self._clean_context()
-                asks.append(app.start_task(app.call(fn, data), context=context))
+                work = app.start_task(app.call(fn, data, seat=seat), context=context)
+                asks.append(work)
+                if seat is not None:
+                    seat.hold_for(work)
             pending = await within(app.clock, asks, limit)
         finally:
             for ask in asks:
@@ -504,13 +513,22 @@ class Bus:
         return question
 
     async def client_request(
-        self, question: Question, data: Any, timeout: float | None, session: Session
+        self,
+        question: Question,
+        data: Any,
+        timeout: float | None,
+        session: Session,
+        seat: Seat,
     ) -> Any:
-        """A client asks a public query; the server caps the time-out."""
+        """A client asks a public query; the server caps the time-out.
+
+        ``seat`` is held by every answer that is worked on, also when it comes too late.
+        """
         limit = self._app.settings.query_timeout
         wanted = limit if timeout is None else timeout
         try:
-            return await self._ask(question, data, min(wanted, limit) if limit else wanted, session)
+            wanted = min(wanted, limit) if limit else wanted
+            return await self._ask(question, data, wanted, session, seat)
         except Late as error:
             raise Refused(error.code, str(error)) from None
 

@@ -478,6 +478,8 @@ class ServerLink(Stream):
         if not is_list(data):
             return self._bad(now, "gr:batch holds a list of frames")
         for frame in data:
+            if not self.connected:  # what follows the end is thrown away, however much it is
+                break
             kind = (object_in(frame) or {}).get("type")
             if isinstance(kind, str) and kind in _NEVER_IN_A_BATCH:
                 return self._bad(now, f"{kind} is never in a batch")
@@ -577,6 +579,7 @@ _COUNTERS: Final = (
     "merged",
     "collapsed",
     "emptied",
+    "released",
     "dropped",
     "sent_bytes",
     "unsent_bytes",
