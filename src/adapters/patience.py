@@ -155,6 +155,11 @@ class WebSocket(WebSocketsSansIOProtocol):
             parts[0] = bytes(parts[0])
             self.send_receive_event_to_app()
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True  # answered with a refusal; else it is logged as an error
+
     async def run_asgi(self) -> None:
         try:
             await super().run_asgi()

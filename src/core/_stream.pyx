@@ -22,7 +22,7 @@ The lists are freed in loops: a log may hold more frames than the C stack has ro
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from cpython.set cimport PySet_Discard, PySet_GET_SIZE
@@ -74,6 +74,11 @@ cdef object in_one(list packets):
     for data, _ in packets:
         frames.append(data)
     return packet(b'{"type":"gr:batch","data":[%b]}' % b",".join(frames), ())
+
+
+cdef bytes fitted(bytes text):
+    """A copy without the room behind it: orjson leaves kilobytes there, and a log keeps many."""
+    return PyBytes_FromStringAndSize(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
 
 cdef class Tally:
@@ -265,7 +270,7 @@ cdef class Stream:
             data["message"] = f"{message[:MESSAGE]}..."
         if retry_after is not None:
             data["retry_after"] = retry_after
-        cdef bytes encoded = dumps(data)
+        cdef bytes encoded = fitted(dumps(data))
         if id is None:
             return self._refusal(encoded)
         if not self._settle(id):

@@ -112,7 +112,7 @@ class Connection(ConnectionCore):
     def _hang_up(self, code: int, reason: str) -> None:
         try:
             self.transport.close(code, reason)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self.app.log.exception("a transport failed", error)
 
     def gone(self) -> bool:

@@ -314,7 +314,7 @@ class ServerLink(Stream):
         if label is not None and label != self.label:
             return self._bad(now, "the frame carries the label of another link")
         over = False
-        if self.rate and kind != "gr:batch":
+        if self.rate and kind != "gr:batch" and self.connected:
             over = self._over_rate(now)
         number = frame.get("id")
         if number is None:
@@ -560,7 +560,7 @@ class ServerLink(Stream):
 
     def refreshed(self, number: int, token: str, expires: float) -> bool:
         """Answer a ``gr:refresh``."""
-        return self.result(number, dumps({"token": token, "expires": expires}))
+        return self.result(number, b"%b" % dumps({"token": token, "expires": expires}))
 
     def stats(self) -> dict[str, int]:
         """What this link has counted since it was made, and what it holds."""

@@ -209,8 +209,9 @@ class AppLog(_Log):
 
     What Greenroom says here itself also goes to the logger ``greenroom``; what was printed or
     logged by others has its own way out already. Of many warnings and errors of one kind (the text
-    unless ``kind`` is given) the first few are said, the others counted in ``calm``. Between :meth:`start` and :meth:`stop` output is
-    routed to the logs of sessions; several apps may do so at once.
+    unless ``kind`` is given) the first few are said, the others counted in ``calm``. Between
+    :meth:`start` and :meth:`stop` output is routed to the logs of sessions; several apps may do so
+    at once.
     """
 
     __slots__ = ("_started", "calm")

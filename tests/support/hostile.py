@@ -245,6 +245,16 @@ class Hostile:
             if frame["type"] == "gr:close":
                 raise AssertionError(f"closed instead of an answer: {frame}")
 
+    async def skip(self, *markers: bytes) -> None:
+        """Take messages without a look at them, until these bytes have come, one by one."""
+        left = list(markers)
+        while left:
+            opcode, payload = await self.message()
+            if opcode == CLOSE:
+                raise Gone(int.from_bytes(payload[:2], "big"))
+            while left and left[0] in payload:
+                del left[0]
+
     async def ended(self) -> Ended:
         """Read until the server closes; how it did."""
         close: dict[str, Any] | None = None

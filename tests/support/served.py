@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
 import uvicorn
+
+from greenroom.adapters import asgi
+from greenroom.cli.run import listen, server_config
+from greenroom.core.calm import CalmFilter
 
 
 class _Server(uvicorn.Server):
@@ -46,3 +51,32 @@ async def served(application: Any, **options: Any) -> AsyncGenerator[int]:
         finally:
             server.should_exit = True
             await task
+
+
+@contextlib.asynccontextmanager
+async def served_as_run(app: Any, adapter: str = "asgi") -> AsyncGenerator[int]:
+    """Serve ``app`` on ``adapter`` with what ``greenroom run`` gives it; the port.
+
+    The app runs before and is stopped afterwards. What uvicorn says is kept calm, as there.
+    """
+    assert adapter == "asgi"
+    application = asgi.application(app, bind="127.0.0.1")
+    server = _Server(server_config(app, application))
+    server.ready = asyncio.Event()
+    calm = CalmFilter()
+    logger = logging.getLogger("uvicorn.error")
+    logger.addFilter(calm)
+    try:
+        async with app:
+            with listen("127.0.0.1", 0) as sock:
+                task = asyncio.create_task(server.serve(sockets=[sock]))
+                await server.ready.wait()
+                try:
+                    yield sock.getsockname()[1]
+                finally:
+                    await app.stop()
+                    await application.closed()
+                    server.should_exit = True
+                    await task
+    finally:
+        logger.removeFilter(calm)
