@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from ._counts import Counts
 from ._stream import Tally
 
 __all__ = ["Budget", "Payer"]
@@ -49,8 +50,13 @@ class Budget(Tally):
     of this very burst; then the next look is taken when a 64th was added, or a second later.
     """
 
-    def __init__(self, limit: int, on_close: Callable[[Payer], None] | None = None) -> None:
-        super().__init__(limit)
+    def __init__(
+        self,
+        limit: int,
+        on_close: Callable[[Payer], None] | None = None,
+        counts: Counts | None = None,
+    ) -> None:
+        super().__init__(limit, counts)
         self.links: set[Payer] = set()
         self.on_close = on_close
         self._next_total = 0

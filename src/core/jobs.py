@@ -36,15 +36,16 @@ class Job:
         jobs: set[Any] = session.jobs if session.jobs is not None else set()
         limit = scheduler.max_messages
         if limit and len(jobs) >= limit:
-            scheduler.refused += 1
+            scheduler.count("refused_busy")
             raise Busy(f"session {session.id!r} has {len(jobs)} jobs running: try again later")
+        started = scheduler.time()
         scheduler.begin_job(message)
         self._scheduler = scheduler
         self.session = session
         self.message = message
         self.turn = Turn(
             session, message, ledger=session.ledger, app=scheduler.app,
-            variables=_copy(scheduler.base), concurrent=True, started=scheduler.time(),
+            variables=_copy(scheduler.base), concurrent=True, started=started,
         )  # fmt: skip
         jobs.add(self)
         session.jobs = jobs

@@ -148,7 +148,8 @@ class Hostile:
 
     async def write(self, data: bytes) -> None:
         """Bytes as they are. Raises OSError when the server has gone."""
-        await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(self.sock, data), PATIENCE)
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.get_running_loop().sock_sendall(self.sock, data)
         self.sent += len(data)
 
     async def say(self, *frames: Any) -> None:
@@ -169,7 +170,8 @@ class Hostile:
     async def _more(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            part = await asyncio.wait_for(loop.sock_recv(self.sock, 1 << 16), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                part = await loop.sock_recv(self.sock, 1 << 16)
         except ConnectionError:
             part = b""
         if not part:

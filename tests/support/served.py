@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -54,13 +55,15 @@ async def served(application: Any, **options: Any) -> AsyncGenerator[int]:
 
 
 @contextlib.asynccontextmanager
-async def served_as_run(app: Any, adapter: str = "asgi") -> AsyncGenerator[int]:
+async def served_as_run(
+    app: Any, adapter: str = "asgi", *, public: Path | None = None
+) -> AsyncGenerator[int]:
     """Serve ``app`` on ``adapter`` with what ``greenroom run`` gives it; the port.
 
     The app runs before and is stopped afterwards. What uvicorn says is kept calm, as there.
     """
     assert adapter == "asgi"
-    application = asgi.application(app, bind="127.0.0.1")
+    application = asgi.application(app, bind="127.0.0.1", public=public)
     server = _Server(server_config(app, application))
     server.ready = asyncio.Event()
     calm = CalmFilter()
