@@ -1,4 +1,4 @@
-"""G16: who is gone is noticed within 30 seconds, and who is only busy or asleep is not taken for it.
+"""G16: who is gone is noticed within 30 seconds; who is busy or asleep is not taken for gone.
 
 Real sockets, and a proxy between them that swallows or stalls; the time is a manual clock's. Half
 a minute passes in steps, and in each of them the server is given the chance to act.
@@ -163,7 +163,8 @@ def test_g16_a_slow_reader_is_alive(serve: Any, adapter: str) -> None:
     async def main() -> None:
         clock = ManualClock()
         async with siege(adapter, clock=clock, log_bytes=8 * KIB * KIB) as place:
-            async with await place.open(receive_buffer=4 * KIB) as peer:
+            peer = await place.open(receive_buffer=4 * KIB)
+            async with peer:
                 link, session = place.link(peer), of(place, peer)
                 for number in range(600):
                     session.emit("app:news", str(number) + "x" * 8 * KIB)

@@ -342,7 +342,8 @@ def test_g19_large_questions(serve: Any, adapter: str) -> None:
         slow = Slow()
         options = {"mailbox_bytes": 256 * KIB, "query_timeout": 60.0}
         async with siege(adapter, prepare=slow.declare, **options) as place:
-            async with await place.open() as enemy:
+            enemy = await place.open()
+            async with enemy:
                 large = [
                     ask(n, "slow:async") | {"context": {"x": "y" * 100 * KIB}} for n in range(1, 6)
                 ]
