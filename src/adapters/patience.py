@@ -21,14 +21,14 @@ import asyncio
 from typing import Any, Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
 from .base import CLOSE_GRACE, ROOM
+from .uvicorn_frames import FrameProtocol
 
 __all__ = ["HEAD_TIME", "LOOK", "Http", "WebSocket"]
 
-HEAD_TIME: Final = 10.0
+HEAD_TIME: Final = 10.0  #: seconds for a TLS handshake, and for the head of a request
 LOOK: Final = 10.0
 
 _LATE: Final = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -116,7 +116,7 @@ class Http(H11Protocol):
         self._watch.end()
 
 
-class WebSocket(WebSocketsSansIOProtocol):
+class WebSocket(FrameProtocol):
     """A WebSocket for clients that may send pings, fragments and nothing else, and never read."""
 
     _watch: _Watch
@@ -154,11 +154,6 @@ class WebSocket(WebSocketsSansIOProtocol):
         if event.fin:
             parts[0] = bytes(parts[0])
             self.send_receive_event_to_app()
-
-    async def send(self, message: Any) -> None:
-        await super().send(message)
-        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
-            self.handshake_complete = True  # answered with a refusal; else it is logged as an error
 
     async def run_asgi(self) -> None:
         try:

@@ -56,6 +56,11 @@ class Beside:
             if not tasks:
                 del self._tasks[link]
 
+    @property
+    def working(self) -> bool:
+        """Whether there is one that waits for its answer."""
+        return bool(self._tasks)
+
     def cancel(self, link: ServerLink, number: int) -> bool | None:
         """Cancel a question; None when it is none of ours."""
         task = self._tasks.get(link, {}).get(number)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Container, Iterable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -65,6 +65,8 @@ class Bus:
         self._public: dict[str, Channel] = {}
         self._questions: dict[str, Question] = {}
         self._public_questions: dict[str, Question] = {}
+        # of code that was replaced: what they were given comes to its end
+        self._retired: list[Channel] = []
         self.asking = 0  # asks of queries that are waited for
         self.counters = {
             "triggered": 0,
@@ -388,6 +390,9 @@ class Bus:
                 finally:
                     reaction.working = False
                     self.counters[end] += 1
+            if reaction.closed:
+                reaction.task = None
+                return
             reaction.wake.clear()
             await reaction.wake.wait()
 
@@ -410,7 +415,8 @@ class Bus:
         stream = Stream(
             self._app.settings.event_queue_size if maxsize is None else maxsize, overflow
         )
-        channel.streams.append(stream)
+        streams = channel.streams  # another channel may have them one day (adopt)
+        streams.append(stream)
         try:
             while True:
                 while stream.items:
@@ -424,7 +430,7 @@ class Bus:
                 await stream.getter
                 stream.getter = None
         finally:
-            channel.streams.remove(stream)
+            streams.remove(stream)
             stream.close()
             self.counters["expired"] += len(stream.items)
 
@@ -462,8 +468,7 @@ class Bus:
         try:
             if session is not None:
                 for handlers in question.per_session:
-                    ask = session.ask(question.name, data, handlers=handlers, timeout=limit)
-                    asks.append(ask)  # at once, to be cancelled when the next one raises
+                    asks.append(session.ask(question.name, data, handlers=handlers, timeout=limit))
                     counters["asks"] += 1
                     self.asking += 1
             for fn in question.answers:
@@ -477,30 +482,21 @@ class Bus:
             pending = await within(app.clock, asks, limit)
             waiting = False
         finally:
-            for ask in asks:
-                ask.cancel()
+            _cancel(asks)  # also those that were asked before one could not be
             self.asking -= len(asks)
             if waiting:  # whoever asked was cancelled, or one of them could not be asked
                 counters["queries_cancelled"] += len(asks)
         counters["queries_timed_out"] += len(pending)
-        results: list[Any] = []
-        failure: BaseException | None = None
-        for ask in asks:
-            if ask in pending:
-                continue
-            error = asyncio.CancelledError() if ask.cancelled() else ask.exception()
-            if error is None:
-                results.append(ask.result())
-                counters["answers"] += 1
-            else:
-                failure = failure or error
-                counters["queries_failed"] += 1
+        results, failures = _outcomes(asks, pending)
+        counters["answers"] += len(results)
+        counters["queries_failed"] += len(failures)
         if not question.singleton:
             return results
         if results:
             return results[0]
-        if failure is not None:
-            raise failure
+        if failures:
+            asks.clear()  # this frame must not hold what is raised through it
+            raise failures.pop(0)
         raise Late(
             f"query {question.name!r} was not answered within {limit} s; its answer may still run"
         )
@@ -587,17 +583,52 @@ class Bus:
     # -- life -------------------------------------------------------------------------------
 
     @property
+    def busy(self) -> bool:
+        """Whether a reaction has something to do."""
+        return any(
+            reaction.items or reaction.working
+            for channel in self._all()
+            for reaction in channel.reactions
+        )
+
+    @property
     def waiting(self) -> int:
         """What is in the queues of reactions and streams, and what reactions are at."""
         return sum(
             sum(len(reaction.items) + reaction.working for reaction in channel.reactions)
             + sum(len(stream.items) for stream in channel.streams)
-            for channel in self._channels.values()
+            for channel in self._all()
         )
+
+    def _all(self) -> Iterable[Channel]:
+        return (*self._channels.values(), *self._retired)
+
+    def adopt(self, other: Bus) -> None:
+        """Hold what another bus declares, in place of what was declared here.
+
+        Streams and subscribed clients go on with the signals of the same name. The old reactions
+        run for what they were given, then they end. ``other`` is this bus afterwards.
+        """
+        for name, channel in self._channels.items():
+            for reaction in channel.reactions:
+                reaction.retire()
+            following = other._channels.get(name)
+            if following is None:
+                for stream in tuple(channel.streams):
+                    stream.close()
+            else:
+                # The same list: whoever listens takes its stream out of it by itself.
+                following.streams, channel.streams = channel.streams, []
+                if not following.internal:
+                    following.links, channel.links = channel.links, {}
+        self._retired = [channel for channel in self._all() if channel.at_work]
+        self._channels, self._public = other._channels, other._public
+        self._questions, self._public_questions = other._questions, other._public_questions
+        other.__dict__ = self.__dict__
 
     def stop(self) -> None:
         """End every stream and reaction; what still waits is counted as expired."""
-        for channel in self._channels.values():
+        for channel in self._all():
             for reaction in channel.reactions:
                 self.counters["expired"] += len(reaction.items)
                 reaction.items.clear()
@@ -621,6 +652,28 @@ class Bus:
         if channel is None:
             raise NotFound(f"no signal {name!r}")
         return channel
+
+
+def _cancel(asks: Iterable[asyncio.Future[Any]]) -> None:
+    for ask in asks:
+        ask.cancel()
+
+
+def _outcomes(
+    asks: Iterable[asyncio.Future[Any]], pending: Container[asyncio.Future[Any]]
+) -> tuple[list[Any], list[BaseException]]:
+    """The answers, and why there was none, of those that are not pending."""
+    results: list[Any] = []
+    failures: list[BaseException] = []
+    for ask in asks:
+        if ask in pending:
+            continue
+        error = asyncio.CancelledError() if ask.cancelled() else ask.exception()
+        if error is None:
+            results.append(ask.result())
+        else:
+            failures.append(error)
+    return results, failures
 
 
 def _check_name(name: str, what: str) -> None:

@@ -24,7 +24,7 @@ from tests.support.hostile import (
 )
 from tests.support.siege import ADAPTERS, Siege, eventually, siege
 
-from greenroom.adapters import patience
+from greenroom.adapters import patience, websocket
 from greenroom.testing import ManualClock
 
 KIB = 1024
@@ -36,6 +36,7 @@ pytestmark = pytest.mark.parametrize("adapter", ADAPTERS)
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "HEAD_TIME", 0.2)
+    monkeypatch.setattr(websocket, "HEAD_TIME", 0.2)
     monkeypatch.setattr(patience, "LOOK", 0.2)
 
 

@@ -1,4 +1,4 @@
-"""An ASGI application on a real uvicorn, on the running loop and a port of its own."""
+"""An ASGI application, or an echo, served on the running loop and a port of its own."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 
 import uvicorn
 
-from greenroom.adapters import asgi
-from greenroom.cli.run import listen, server_config
+from greenroom.adapters import asgi, websocket
+from greenroom.adapters.serving import HttpServer, open_socket, server_config
 from greenroom.core.calm import CalmFilter
+from greenroom.testing import echo
 
 
 class _Server(uvicorn.Server):
@@ -43,6 +44,20 @@ async def served(application: Any, **options: Any) -> AsyncGenerator[int]:
     )
     server = _Server(config)
     server.ready = asyncio.Event()
+    async with running(server) as port:
+        yield port
+
+
+@contextlib.asynccontextmanager
+async def echoing(adapter: str) -> AsyncGenerator[int]:
+    """The echo on an adapter; the port."""
+    async with running(echo.server(adapter)) as port:
+        yield port
+
+
+@contextlib.asynccontextmanager
+async def running(server: Any) -> AsyncGenerator[int]:
+    """Run a server that says when it is ``ready``; the port."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         sock.setblocking(False)
         task = asyncio.create_task(server.serve(sockets=[sock]))
@@ -62,16 +77,18 @@ async def served_as_run(
 
     The app runs before and is stopped afterwards. What uvicorn says is kept calm, as there.
     """
-    assert adapter == "asgi"
     application = asgi.application(app, bind="127.0.0.1", public=public)
-    server = _Server(server_config(app, application))
-    server.ready = asyncio.Event()
+    server = HttpServer(
+        server_config(application, app.settings.max_frame_in),
+        protocol=websocket.switch(application) if adapter == "websocket" else None,
+    )
+    server.config.load()
     calm = CalmFilter()
     logger = logging.getLogger("uvicorn.error")
     logger.addFilter(calm)
     try:
         async with app:
-            with listen("127.0.0.1", 0) as sock:
+            with open_socket("127.0.0.1", 0) as sock:
                 task = asyncio.create_task(server.serve(sockets=[sock]))
                 await server.ready.wait()
                 try:

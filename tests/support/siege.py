@@ -29,7 +29,7 @@ import greenroom as gr
 from greenroom.testing import ManualClock
 from greenroom.testing.conservation import assert_conserved
 
-ADAPTERS: Final = ("asgi",)
+ADAPTERS: Final = ("asgi", "websocket")
 
 __all__ = ["ADAPTERS", "Siege", "eventually", "siege"]
 
