@@ -140,8 +140,6 @@ class Socket:
                 sending = _ride(sending, self._context.run(sending.send, None))
         except StopIteration:
             self._written += 1
-            if len(text) >= ROOM:  # so much that the app holds the rest back until it hears of us
-                self._loop.call_soon(self._drained)
             return True
         except Exception as error:  # noqa: BLE001 -- the writer judges it
             self._failure = error
@@ -149,7 +147,7 @@ class Socket:
             self._rest = sending
             self._rest_size = len(text)
             self.buffered += self._rest_size
-            self._full = self.buffered >= ROOM
+            self._full = self.buffered > ROOM
             self._writing = True
         finally:
             _leave_task(loop, writer)
@@ -261,10 +259,6 @@ class Socket:
         except Exception as error:  # noqa: BLE001 -- every server has its own; all say "gone"
             logger.debug("a WebSocket ended while it was written to: %r", error)
             self._abandon()
-
-    def _drained(self) -> None:
-        if self._connection is not None and not self._abandoned:
-            self._connection.drained()
 
     def _room(self, connection: Connection) -> None:
         if self._full and self.buffered <= ROOM:

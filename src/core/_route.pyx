@@ -329,6 +329,10 @@ cdef class ConnectionCore:
             except Exception as error:
                 self.failed(error)
                 return
+            # The link holds the rest back as if all this were waiting; where it has left at once
+            # the transport was never full, and nobody would say that it has drained.
+            if link.blocked and self.transport.buffered <= ROOM:
+                self.outlet.touch(self)
         if link.closing is not None:
             self.lost(link.closing)
 

@@ -162,7 +162,7 @@ def test_g16_a_slow_reader_is_alive(serve: Any, adapter: str) -> None:
 
     async def main() -> None:
         clock = ManualClock()
-        async with siege(adapter, clock=clock, log_bytes=8 * KIB * KIB) as place:
+        async with siege(adapter, clock=clock, rate=0.0, log_bytes=8 * KIB * KIB) as place:
             peer = await place.open(receive_buffer=4 * KIB)
             async with peer:
                 link, session = place.link(peer), of(place, peer)
