@@ -239,7 +239,7 @@ class AppLog(_Log):
             self._started = False
             capture.uninstall()
             for kind, count in self.calm.rest():
-                self.info(f"{count} more were not shown: {kind}")
+                self.warning(f"{count} more were not shown: {kind}")
 
     def capturing(self) -> capture.Capturing:
         """``with app.log.capturing():`` output that no turn makes goes to this log meanwhile.
