@@ -128,7 +128,9 @@ def main(kind: str) -> None:
         switch_interval=0.001,
     )
     app = gr.App(
-        state={"n": 0}, handlers=[inline, eager, worker, fill, sleep, spin, compute], settings=settings
+        state={"n": 0},
+        handlers=[inline, eager, worker, fill, sleep, spin, compute],
+        settings=settings,
     )
     sock = open_socket("127.0.0.1", 0)
     if kind in ("picows", "websocket"):
