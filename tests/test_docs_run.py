@@ -93,7 +93,7 @@ def test_the_server_of_the_deploying_page_drains_before_it_goes(arun: Any) -> No
         names = await run_page(ROOT / "docs/deploying.md")
         ready = asyncio.Event()
 
-        class Server(names["Server"]):  # type: ignore[misc]
+        class Server(names["Server"]):  # type: ignore[valid-type, misc]
             async def startup(self, sockets: Any = None) -> None:
                 await super().startup(sockets)
                 ready.set()
