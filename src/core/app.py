@@ -89,7 +89,8 @@ class App:
         self.verifiers: list[Callable[..., Any]] = []
         self.open_hooks: list[Handler] = []
         self.close_hooks: list[Handler] = []
-        #: How to stop listening, for each socket that brings clients: ``stop`` calls them first.
+        #: How to stop listening, for each socket that brings clients: ``stop`` calls them first,
+        #: once.
         self.listeners: list[Callable[[], object]] = []
         self._drain: Drain | None = None
         self._stopping: asyncio.Task[None] | None = None
