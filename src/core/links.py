@@ -67,6 +67,7 @@ class Links(LinksCore):
         token, expires = app.reception.make_token(session, connection.binding)
         self.connections[link] = connection
         connection.attached(self, link)
+        connection.generation = session.generation
         link.attach(
             hello,
             now,
@@ -166,6 +167,12 @@ class Links(LinksCore):
         self.session.linked = False
         for call in tuple(self._questions):
             self.confirmed(call, None)
+
+    def turn_out(self, code: str, reason: str) -> None:
+        """End every connection. The links wait for whoever may come back."""
+        for link, connection in tuple(self.connections.items()):
+            link.close(code, reason)
+            connection.flush()
 
     def _forget(self, link: ServerLink) -> None:
         self.session.app.events.drop_link(link)

@@ -197,7 +197,7 @@ def test_peers(
 
 def test_the_binding_cookie() -> None:
     bare = head(scheme="http")
-    cookie = guard.new_binding(bare)
+    cookie = guard.new_binding(bare, Settings())
     assert cookie is not None
     name, _, rest = cookie.partition("=")
     value, *flags = rest.split("; ")
@@ -205,11 +205,11 @@ def test_the_binding_cookie() -> None:
     assert flags == ["Path=/", "HttpOnly", "SameSite=Lax"]
     back = head({"cookie": f"other=1; {name}={value}"}, scheme="http")
     assert back.binding() == value
-    assert guard.new_binding(back) is None
-    assert guard.new_binding(bare) != cookie
+    assert guard.new_binding(back, Settings()) is None
+    assert guard.new_binding(bare, Settings()) != cookie
 
     mounted = head(path="/a/b/", root_path="/a/b", scheme="https")
-    cookie = guard.new_binding(mounted)
+    cookie = guard.new_binding(mounted, Settings())
     assert cookie is not None
     assert cookie.startswith("greenroom_8000_a_b=")
     assert cookie.endswith("; Path=/a/b; HttpOnly; SameSite=Lax; Secure")
