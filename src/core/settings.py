@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import ipaddress
 import logging
 import os
 import re
@@ -118,6 +119,10 @@ class Settings:
             raise TypeError("Settings.authorize must not be async: its answer is needed at once")
         for entry in self.csp:
             _check_csp(entry)
+        for name, fits, wanted in LISTS:
+            for entry in getattr(self, name):
+                if entry != "*" and not fits(entry):
+                    raise ValueError(f"Settings.{name}: {entry!r} matches nothing, {wanted}")
         if self.workers < 1 or self.workers_max < self.workers:
             raise ValueError(
                 f"Settings.workers ({self.workers}) must be at least 1 and at most "
@@ -193,6 +198,30 @@ def _unknown_variable(variable: str, name: str) -> None:
     if near is not None:
         raise ValueError(f"{variable} is no setting: did you mean {PREFIX}{near.upper()}?")
     logger.warning("%s is no setting of Greenroom, and is not looked at", variable)
+
+
+def _is_network(entry: str) -> bool:
+    try:
+        ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+# What would silently match nothing is an error: (setting, what fits, what to write).
+LISTS: Final[tuple[tuple[str, Callable[[str], object], str], ...]] = (
+    (
+        "origins",
+        re.compile(r"https?://[^/\s*]+/?", re.IGNORECASE).fullmatch,
+        "write https://host, or https://host:port; * is all",
+    ),
+    (
+        "hosts",
+        re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]+)(:\d+)?", re.IGNORECASE | re.ASCII).fullmatch,
+        "write host, or host:port, as in the Host header; * is all",
+    ),
+    ("trusted_proxies", _is_network, "write an address or a network such as 10.0.0.0/8; * is all"),
+)
 
 
 def _check_csp(entry: str) -> None:

@@ -425,7 +425,7 @@ def test_plain_verifiers_leave_half_of_the_threads_to_those_who_are_in(arun: Any
 
 def test_a_function_that_cannot_be_a_verifier_is_named_when_it_is_registered() -> None:
     app = App()
-    with pytest.raises(BadHandler, match="session verifier .*payload"):
+    with pytest.raises(BadHandler, match=r"session verifier .*payload"):
         app.session_verifier(lambda payload: True)
 
 

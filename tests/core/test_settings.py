@@ -114,6 +114,34 @@ def test_a_source_for_the_policy_is_looked_at(entry: str, says: str) -> None:
         Settings(csp=(entry,))
 
 
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("origins", "a.example"),
+        ("origins", "null"),
+        ("origins", "https://*.example"),
+        ("origins", "https://a.example/page"),
+        ("hosts", "https://a.example"),
+        ("hosts", "*.example"),
+        ("hosts", "a.example/x"),
+        ("trusted_proxies", "nginx"),
+        ("trusted_proxies", "10.0.0.0/33"),
+        ("trusted_proxies", ""),
+    ],
+)
+def test_an_entry_that_would_match_nothing_is_an_error(name: str, entry: str) -> None:
+    with pytest.raises(ValueError, match=f"Settings.{name}: .* matches nothing, write"):
+        Settings(**{name: (entry,)})  # type: ignore[arg-type]
+
+
+def test_entries_that_match_something_are_taken() -> None:
+    Settings(
+        origins=("*", "https://a.example", "http://a.example:81/", "http://[::1]:80"),
+        hosts=("*", "a.example", "a.example:81", "[::1]", "localhost:8000", "10.0.0.1"),
+        trusted_proxies=("*", "10.0.0.1", "10.0.0.0/8", "10.0.0.1/8", "::1", "fd00::/8"),
+    )
+
+
 def test_sources_for_the_policy_come_from_the_environment_too() -> None:
     settings = Settings.from_env(
         {"GREENROOM_CSP": "script-src https://cdn.example, img-src https:"}
