@@ -70,7 +70,7 @@ def test_a_session_closed_by_its_own_handler_answers_first_and_runs_on_close_onc
             visitor.send(kind)
             close = await visitor.until("gr:close")
             assert close["data"] == {"code": "bye", "message": "enough", "retry": "never"}
-            answers = [frame.get("data") for frame in visitor.frames if frame.get("id") == 1]
+            answers: list[Any] = [f.get("data") for f in visitor.frames if f.get("id") == 1]
             if kind == "concurrent" and answers != ["answered"]:  # nobody waits for those
                 assert [answer["code"] for answer in answers] == ["closed"]
             else:

@@ -661,8 +661,17 @@ def test_who_asks_and_is_refused_counts_as_a_newcomer_too(arun: Any) -> None:
 def test_nobody_is_asked_and_no_state_is_made_when_there_is_no_room(arun: Any) -> None:
     async def story() -> None:
         made: list[int] = []
-        app = App(state=lambda: made.append(1) or {}, settings=Settings(max_sessions=1))
-        app.session_verifier(lambda: made.append(2) is None)
+
+        def fresh() -> dict[str, int]:
+            made.append(1)
+            return {}
+
+        def check() -> bool:
+            made.append(2)
+            return True
+
+        app = App(state=fresh, settings=Settings(max_sessions=1))
+        app.session_verifier(check)
         async with app:
             await Visitor(app).open()
             assert verdict(await Visitor(app).hello()) == ("busy", "fresh")
