@@ -14,6 +14,7 @@ import asyncio
 import random
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -44,10 +45,14 @@ class Reception:
         "_app",
         "_asking",
         "_tokens",
+        "closes",
         "connections",
         "counters",
+        "handshakes",
+        "hellos",
         "outlet",
         "peers",
+        "refused",
         "wall",
     )
 
@@ -59,9 +64,13 @@ class Reception:
         self.peers = Peers()
         self._answering = 0  # hellos
         self._asking: asyncio.Semaphore  # for verifiers on worker threads
-        self.outlet = Outlet(app.scheduler)
+        self.outlet = Outlet(app.scheduler, app.counts)
         self.connections: set[Connection] = set()
-        self.counters = {"connections_opened": 0, "connections_refused": 0, "hellos_refused": 0}
+        self.counters = {"connections_opened": 0, "connections_refused": 0}
+        self.hellos = {"received": 0, "welcomed": 0, "abandoned": 0, "pending": 0}
+        self.refused: Counter[str] = Counter()  # hellos, by code
+        self.handshakes: Counter[str] = Counter()  # that an adapter refused, by reason
+        self.closes: Counter[str] = Counter()  # how connections ended; "eof": their transport did
 
     def start(self) -> None:
         """The app starts, on the running loop."""
@@ -101,9 +110,10 @@ class Reception:
         self._app.deadlines.watch(connection)
         return connection
 
-    def disconnected(self, connection: Connection) -> None:
-        """A connection has ended."""
+    def disconnected(self, connection: Connection, code: str) -> None:
+        """A connection has ended: by a close with that code, or ``eof``."""
         self.connections.discard(connection)
+        self.closes[code] += 1
 
     def drain(self, drain: float) -> None:
         """The server goes: tell every client when to come back, spread over ``drain`` seconds."""
@@ -123,19 +133,22 @@ class Reception:
         """A token that opens ``session`` for another ``token_ttl``, and when it expires."""
         return self._tokens.sign(session.id, binding, self.wall(), session.generation)
 
-    async def welcome(self, connection: Connection, hello: Hello) -> None:
-        """Answer a hello: find or open the session, attach the link. Raises LinkError."""
+    async def welcome(self, connection: Connection, hello: Hello) -> bool:
+        """Answer a hello: find or open the session, attach the link. Raises LinkError.
+
+        False: its transport has ended meanwhile.
+        """
         limit = self._app.settings.max_hellos
         if limit and self._answering >= limit:
             after = spread(COME_BACK)
             raise LinkError("busy", "too many are at the door", after=after, retry="resume")
         self._answering += 1
         try:
-            await self._answer(connection, hello)
+            return await self._answer(connection, hello)
         finally:
             self._answering -= 1
 
-    async def _answer(self, connection: Connection, hello: Hello) -> None:
+    async def _answer(self, connection: Connection, hello: Hello) -> bool:
         session: Session | None = None
         if hello.token is not None:
             session = self._find(hello.token, connection)
@@ -144,16 +157,17 @@ class Reception:
         generation = 0 if session is None else session.generation
         userinfo = await self._verify(connection, session)
         if connection.gone():
-            return
+            return False
         if session is None:
             session = await self._open(connection, userinfo)
             if connection.gone():
                 session.close("its client left before it was opened")
-                return
+                return False
         else:
             _check(session, generation)
             session.userinfo.update(userinfo)
         session.attach(connection, hello)
+        return True
 
     def _find(self, token: str, connection: Connection) -> Session:
         """The session a token opens. Raises LinkError ``unauthorized``."""

@@ -564,7 +564,9 @@ def test_who_says_nothing_is_closed_in_time(arun: Any) -> None:
             assert (*verdict(close), close["data"]["after"]) == ("busy", "resume", 1.0)
             await steps()
             stats = app.stats()
-            assert (stats["connections"], stats["tasks"], stats["hellos_refused"]) == (0, 0, 2)
+            assert (stats["connections"], stats["tasks"]) == (0, 0)
+            assert stats["closes"] == {"bad_frame": 1, "busy": 1}
+            assert stats["hellos"]["abandoned"] == 1
 
         async with App(clock=clock, settings=Settings(hello_timeout=0)) as app:
             patient = Visitor(app)
