@@ -184,6 +184,9 @@ def policy(more: Sequence[str] = (), hashes: Mapping[str, Sequence[str]] | None 
             rule.remove("'none'")
     for directive, found in (hashes or {}).items():
         rules[directive] += [f"'{one}'" for one in found]
+    for directive, rule in rules.items():
+        if "'unsafe-inline'" in rule:  # beside a hash browsers do not look at it
+            rules[directive] = [source for source in rule if not source.startswith("'sha256-")]
     return "; ".join(" ".join((directive, *sources)) for directive, sources in rules.items())
 
 

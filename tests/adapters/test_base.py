@@ -301,6 +301,8 @@ def test_the_policy_is_strict_and_takes_further_sources() -> None:
     assert found.pop("object-src") == "'self'"
     assert found.pop("frame-ancestors") == "'self' https://portal.example"
     assert found.items() <= strict.items()
+    loose = pages.policy(("style-src 'unsafe-inline'",), {"style-src": ["sha256-x"]})
+    assert "; style-src 'self' 'unsafe-inline'; " in loose  # beside a hash it would be ignored
     assert pages.policy() == pages.policy(())  # the constant is nobody's to change
 
 
