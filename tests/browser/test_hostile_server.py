@@ -233,7 +233,15 @@ async def test_what_a_server_asks_a_page_to_do_stays_within_its_limits(
     for html in HOSTILE:
         villain.say("gr:content", {"target": "output", "html": html})
     villain.say("gr:content", {"target": "output", "html": PICTURE, "text": PICTURE})
-    for url in ("javascript:1", "java\nscript:1", "data:text/html,x", "bl\tob:x", "file:///x", {}):
+    targets: list[Any] = [
+        "javascript:1",
+        "java\nscript:1",
+        "data:text/html,x",
+        "bl\tob:x",
+        "file:///x",
+        {},
+    ]
+    for url in targets:
         villain.say("gr:open-url", {"url": url})
         villain.say("gr:download", {"url": url})
     villain.say("gr:download", {"url": "https://evil.example/x"})  # would leave the page
