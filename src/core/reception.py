@@ -146,7 +146,10 @@ class Reception:
         session: Session | None = None
         if hello.token is not None:
             session = self._find(hello.token, connection)
-        else:
+        carried = connection.link  # of an earlier hello; without this each would be a new one
+        if carried is not None and (session is None or hello.link != carried.id):
+            raise LinkError("bad_frame", "a further hello resumes its link: it names it")
+        if session is None:
             self._admit(connection)
         generation = 0 if session is None else session.generation
         userinfo = await self._verify(connection, session)

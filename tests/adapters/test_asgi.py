@@ -135,10 +135,10 @@ class Peer:
         await self.ws.wait_closed()
 
 
-async def open_peer(port: int, path: str = "/ws", **options: Any) -> Peer:
+async def open_peer(port: int, path: str = "/ws", scheme: str = "ws", **options: Any) -> Peer:
     try:
         ws = await connect(
-            f"ws://127.0.0.1:{port}{path}",
+            f"{scheme}://127.0.0.1:{port}{path}",
             compression=None,
             max_size=None,
             max_queue=1,
