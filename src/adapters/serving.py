@@ -135,6 +135,11 @@ class HttpServer(uvicorn.Server):
         self.started = True
         self.ready.set()
 
+    def stop_listening(self) -> None:
+        """Close the listening sockets: their port is free. Connections that are open go on."""
+        for server in self.servers:
+            server.close()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         yield

@@ -301,16 +301,23 @@ class Server:
         if not ready.done():
             ready.cancel()
             await self._serving
+        self.app.listeners.append(server.stop_listening)
 
     async def stop(self, drain: float | None = None) -> None:
-        """Stop the app, which tells every client when to come back, then the server.
+        """Stop listening, then the app, which tells every client when to come back, then the rest.
 
         ``drain``: seconds; None is ``Settings.drain``. May be called any number of times.
         """
+        server = self._server
+        if server is not None:
+            for listener in server.servers:  # nobody new
+                listener.close()
         await self.app.stop(drain)
-        await self.application.closed()
-        if self._server is not None and self._serving is not None:
-            self._server.should_exit = True
+        if server is not None and self._serving is not None:
+            for connection in tuple(server.server_state.connections):
+                connection.shutdown()  # whom the app has not closed
+            await self.application.closed()
+            server.should_exit = True
             await self._serving
 
     async def wait(self) -> None:

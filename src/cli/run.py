@@ -234,14 +234,9 @@ async def _serve(loaded: Loaded, sock: socket.socket, how: How) -> int:
     code = OK
 
     def ready() -> None:
-        app.listeners.append(stop_listening)
+        app.listeners.append(server.stop_listening)
         url = url_of(sock, how.host, tls=how.tls is not None)
         announce(loaded, url, open_to_others=not is_loopback(how.host))
-
-    def stop_listening() -> None:
-        for listening in server.servers:
-            listening.close()
-        sock.close()
 
     def on_signal(number: int) -> None:
         nonlocal drain, code

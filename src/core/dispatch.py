@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._fast import Message
 from .encode import encode_value
-from .errors import GreenroomError, NotFound
+from .errors import GreenroomError, NotFound, Refused
 from .link import Request, ServerLink
 
 if TYPE_CHECKING:
@@ -83,9 +83,13 @@ def _cancel(links: Links, link: ServerLink, request: Request, size: int) -> None
 
 def _refresh(links: Links, link: ServerLink, request: Request, size: int) -> None:
     connection = links.connections.get(link)
+    if connection is not None and connection.generation != links.session.generation:
+        raise Refused("unauthorized", "the tokens of this session have been revoked")
     binding = None if connection is None else connection.binding
-    token, expires = links.session.app.reception.make_token(links.session, binding)
-    _answer(links, link, request, {"token": token, "expires": expires})
+    app = links.session.app
+    token, expires = app.reception.make_token(links.session, binding)
+    told = {"token": token, "expires": expires, "expires_in": app.settings.token_ttl or None}
+    _answer(links, link, request, told)
 
 
 def _reply(links: Links, link: ServerLink, request: Request, size: int) -> None:

@@ -181,6 +181,7 @@ def make_welcome(
             "session": session,
             "token": token,
             "expires": expires,
+            "expires_in": settings.token_ttl or None,
             "link": link,
             "resumed": resumed,
             "seq": seq,

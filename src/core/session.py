@@ -121,6 +121,7 @@ class Session(Actions, SessionCore):
         "_noticed",
         "cookies",
         "created",
+        "generation",
         "groups",
         "headers",
         "phase",
@@ -147,6 +148,7 @@ class Session(Actions, SessionCore):
         self.headers = headers
         self.cookies = cookies
         self.userinfo: dict[str, Any] = {}
+        self.generation = 0  # of its tokens; those of an earlier one have been revoked
         self.created = time.time()
         self.last_active = app.clock.time()
         self._noticed = 0  # of the messages it was sent, at the last look
@@ -509,6 +511,21 @@ class Session(Actions, SessionCore):
         From any thread; returns at once.
         """
         self.app.call_on_loop(self._close, reason)
+
+    def revoke_tokens(self, *, close: bool = False) -> None:
+        """Make every token that was given out for this session worthless, from now on.
+
+        What is connected stays so but gets no new token, so it ends with its connection; with
+        ``close`` it ends at once (code ``unauthorized``), the caller's own page included, and the
+        clients begin anew without a token. From any thread.
+        """
+        self.generation += 1  # were two threads to do this at once, one step would be enough
+        if close:
+            self.app.call_on_loop(self._turn_out)
+
+    def _turn_out(self) -> None:
+        if self._links is not None:
+            self._links.turn_out("unauthorized", "the tokens of this session have been revoked")
 
     def _close(self, reason: str) -> None:
         if self.ended:
