@@ -148,6 +148,11 @@ class ServerLink(Stream):
         """Whether its transport has no room for what there is."""
         return self.blocked and self.connected
 
+    @property
+    def flowing(self) -> bool:
+        """Whether what there is goes out at the end of this burst."""
+        return self.connected and not self.blocked
+
     def attach(
         self,
         hello: Hello,

@@ -173,7 +173,8 @@ def test_g19_pings_that_nobody_reads_the_pongs_of(serve: Any, adapter: str) -> N
                     for _ in range(8):
                         await enemy.write(flood)
                     await place.undisturbed()
-                    assert memory.peak < enemy.sent // 4
+                    assert memory.peak < enemy.sent  # a parser may collect what is there to read
+                    assert memory.now < 512 * KIB
                 # It may still change its mind.
                 await enemy.say(event(1))
                 assert (await enemy.answer(1))["data"] == 1
