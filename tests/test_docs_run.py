@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import inspect
+import json
 import sys
 import textwrap
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
@@ -15,9 +17,11 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.core.visitor import Visitor
+import uvicorn
+from tests.core.visitor import HELLO, Visitor
 from tests.support.served import served
 from tests.test_docs import FENCE, PAGES, ROOT, name
+from websockets.asyncio.client import connect as connect_ws
 
 from greenroom import App, Settings
 from greenroom.adapters import memory
@@ -56,7 +60,7 @@ async def run_page(page: Path) -> dict[str, Any]:
     return module.__dict__
 
 
-@pytest.mark.parametrize("page", ["docs/state.md", "docs/testing.md"])
+@pytest.mark.parametrize("page", ["docs/state.md", "docs/testing.md", "docs/reload.md"])
 def test_the_blocks_of_a_page_are_one_program(arun: Any, page: str) -> None:
     arun(lambda: run_page(ROOT / page))
 
@@ -77,6 +81,46 @@ def test_streamed_text_is_streamed(arun: Any) -> None:
             session = app.open_session()
             await session.ask("think", "a b c")
             assert session.state == {"answer": "abc", "status": "done"}
+
+    arun(story)
+
+
+# -- docs/deploying.md ----------------------------------------------------------------------------
+
+
+def test_the_server_of_the_deploying_page_drains_before_it_goes(arun: Any) -> None:
+    async def story() -> None:
+        names = await run_page(ROOT / "docs/deploying.md")
+        ready = asyncio.Event()
+
+        class Server(names["Server"]):  # type: ignore[valid-type, misc]
+            async def startup(self, sockets: Any = None) -> None:
+                await super().startup(sockets)
+                ready.set()
+
+            @contextlib.contextmanager
+            def capture_signals(self) -> Generator[None]:
+                yield
+
+        config = uvicorn.Config(
+            names["api"], port=0, ws="websockets-sansio", log_config=None, log_level="critical"
+        )
+        server = Server(config)
+        serving = asyncio.create_task(server.serve())
+        await ready.wait()
+        port = server.servers[0].sockets[0].getsockname()[1]
+        async with connect_ws(f"ws://127.0.0.1:{port}/live/ws", proxy=None) as ws:
+            await ws.send(json.dumps({"type": "gr:hello", "data": HELLO}))
+            assert [json.loads(await ws.recv())["type"] for _ in range(2)] == [
+                *("gr:welcome", "gr:snapshot")
+            ]
+            server.should_exit = True
+            close = json.loads(await ws.recv())
+            assert (close["type"], close["data"]["code"]) == ("gr:close", "draining")
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", port)
+        await serving
+        assert names["live"].phase == "stopped"
 
     arun(story)
 

@@ -301,9 +301,10 @@ class Server:
         if not ready.done():
             ready.cancel()
             await self._serving
+        self.app.listeners.append(server.stop_listening)
 
     async def stop(self, drain: float | None = None) -> None:
-        """Stop the app, which tells every client when to come back, then the server.
+        """Stop listening, then the app, which tells every client when to come back, then the rest.
 
         ``drain``: seconds; None is ``Settings.drain``. May be called any number of times.
         """

@@ -26,6 +26,7 @@ from typing import Any, Final, Self, TypeGuard
 
 from ._counts import Counts
 from ._fast import current_turn
+from .beside import Seat
 from .budget import Budget
 from .bus import Bus
 from .connection import Connection
@@ -88,7 +89,8 @@ class App:
         self.verifiers: list[Callable[..., Any]] = []
         self.open_hooks: list[Handler] = []
         self.close_hooks: list[Handler] = []
-        #: How to stop listening, for each socket that brings clients: ``stop`` calls them first.
+        #: How to stop listening, for each socket that brings clients: ``stop`` calls them first,
+        #: once.
         self.listeners: list[Callable[[], object]] = []
         self._drain: Drain | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -561,11 +563,17 @@ class App:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
-        """Call a plain function as handlers are called: sync on a worker, async on the loop."""
+    async def call(self, fn: Callable[..., Any], *args: Any, seat: Seat | None = None) -> Any:
+        """Call a plain function as handlers are called: sync on a worker, async on the loop.
+
+        ``seat`` is held as long as a worker is busy with it, whether somebody waits or not.
+        """
         if inspect.iscoroutinefunction(inspect.unwrap(fn)):
             return await fn(*args)
-        result = await self.scheduler.run_on_worker(copy_context().run, fn, *args)
+        if seat is not None:
+            seat.hold()
+        ended = None if seat is None else seat.leave
+        result = await self.scheduler.run_on_worker(copy_context().run, fn, *args, ended=ended)
         return await result if inspect.isawaitable(result) else result
 
     def stats(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ._route import ConnectionCore
 from .hello import Close, Hello, LinkError, Profile, make_close, parse_hello
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .links import Links
 
 __all__ = ["Connection"]
+
+BROKEN: Final = 1011  # the close code of a transport that failed
 
 
 class Connection(ConnectionCore):
@@ -92,10 +94,26 @@ class Connection(ConnectionCore):
         """Say why, and close the transport after what was sent."""
         if self.closed:
             return
-        if close.packet is not None:
-            self.transport.send([close.packet])
+        try:
+            if close.packet is not None:
+                self.transport.send([close.packet])
+        except Exception as error:  # noqa: BLE001 - it breaks its contract, we keep ours
+            self.failed(error)
+            return
         self._end(close.code)
-        self.transport.close(close.ws_code, close.reason)
+        self._hang_up(close.ws_code, close.reason)
+
+    def failed(self, error: BaseException) -> None:
+        """Its transport raised, which none may do: it has ended, whatever it thinks itself."""
+        self.app.log.exception("a transport failed", error)
+        self.eof()
+        self._hang_up(BROKEN, "")
+
+    def _hang_up(self, code: int, reason: str) -> None:
+        try:
+            self.transport.close(code, reason)
+        except Exception as error:
+            self.app.log.exception("a transport failed", error)
 
     def gone(self) -> bool:
         """Whether its transport has ended meanwhile."""

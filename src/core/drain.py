@@ -74,7 +74,8 @@ class Drain:
         """Refuse what is new, close the listeners, let those go who wait for nothing."""
         app = self._app
         app.scheduler.refuse(self._look)
-        for close in app.listeners:
+        listeners, app.listeners[:] = tuple(app.listeners), ()  # they listen no more
+        for close in listeners:
             try:
                 close()
             except Exception as error:

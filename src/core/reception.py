@@ -114,6 +114,9 @@ class Reception:
         session: Session | None = None
         if hello.token is not None:
             session = self._find(hello.token, connection)
+        carried = connection.link  # of an earlier hello; without this each would be a new one
+        if carried is not None and (session is None or hello.link != carried.id):
+            raise LinkError("bad_frame", "a further hello resumes its link: it names it")
         userinfo = await self._verify(connection, session)
         if connection.gone():
             return False

@@ -259,8 +259,13 @@ class Scheduler(Core):
         """A ``concurrent`` message was posted. Called by the mailbox."""
         Job(self, session, message)
 
-    def run_on_worker(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        """Run ``call(*args)`` on a worker thread; a future of the loop. On the loop."""
+    def run_on_worker(
+        self, call: Callable[..., Any], *args: Any, ended: Callable[[], object] | None = None
+    ) -> asyncio.Future[Any]:
+        """Run ``call(*args)`` on a worker thread; a future of the loop. On the loop.
+
+        ``ended`` is called there when it has returned, also when nobody waits any more.
+        """
         if self.loop is None or not self.on_loop():
             raise WouldBlock("run_on_worker() is for the app's loop: call the function directly")
         future: asyncio.Future[Any] = self.loop.create_future()
@@ -275,6 +280,8 @@ class Scheduler(Core):
                 self.post_to_loop(_succeed, told[0], value)
             finally:
                 told.clear()
+                if ended is not None:
+                    self.post_to_loop(ended)
 
         self.call_on_worker(part)
         self.watch()

@@ -380,7 +380,7 @@ class Session(Actions, SessionCore):
 
     def complain(self, text: str) -> None:
         """Tell the developer: in the session's log, and where the terminal shows it."""
-        self.app.log.error(f"session {self.id[:6]}...: {text}")
+        self.app.log.error(f"session {self.id[:6]}...: {text}", kind=text)
         self.log.error(text)
 
     def answer(self, message: Message, result: Any, error: BaseException | None) -> Answer:
@@ -419,8 +419,12 @@ class Session(Actions, SessionCore):
         if isinstance(error, BadPayload):
             self.log.warning(f"{message.event!r}: {error}")
         elif not isinstance(error, (asyncio.CancelledError, Closed)):
-            self.app.log.exception(f"{message.event!r} failed in session {self.id[:6]}...", error)
-            self.log.exception(f"{message.event!r} failed", error)
+            said = self.app.log.exception(
+                f"{message.event!r} failed in session {self.id[:6]}...",
+                error,
+                kind=f"{message.handlers[0].qualified if message.handlers else ''} failed",
+            )
+            self.log.exception(f"{message.event!r} failed", error, details=said)
 
     # -- clients ------------------------------------------------------------------------------
 

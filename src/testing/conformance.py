@@ -149,6 +149,7 @@ class RecordingHost:
         self.refusal: Exception | None = None
         self.on_connect: Callable[[RecordedConnection], object] | None = None
         self.phase = "running"
+        self.listeners: list[Callable[[], object]] = []
         self.views: Mapping[str, Any] = {}
         self.handlers: Any = SimpleNamespace(names={}, left_out=[])
         self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""The echo as suites from outside meet it: a process with an address, and what is sent comes back."""
+"""The echo as suites from outside meet it: a process with an address that sends everything back."""
 
 from __future__ import annotations
 
