@@ -147,6 +147,7 @@ class Socket:
             self._rest = sending
             self._rest_size = len(text)
             self.buffered += self._rest_size
+            self._full = self.buffered > ROOM
             self._writing = True
         finally:
             _leave_task(loop, writer)

@@ -301,16 +301,16 @@ class Server:
         if not ready.done():
             ready.cancel()
             await self._serving
+        self.app.listeners.append(server.stop_listening)
 
     async def stop(self, drain: float | None = None) -> None:
-        """Stop the app, which tells every client when to come back, then the server.
+        """Stop listening, then the app, which tells every client when to come back, then the rest.
 
         ``drain``: seconds; None is ``Settings.drain``. May be called any number of times.
         """
         server = self._server
         if server is not None:
-            for listener in server.servers:  # nobody new
-                listener.close()
+            server.stop_listening()
         await self.app.stop(drain)
         if server is not None and self._serving is not None:
             for connection in tuple(server.server_state.connections):

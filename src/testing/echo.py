@@ -21,7 +21,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar, Final
 
@@ -61,6 +61,7 @@ class EchoHost:
         self.settings = Settings(max_frame_in=LIMIT, hosts=() if here else ("*",))
         self.phase = "running"
         self.running = True
+        self.listeners: list[Callable[[], object]] = []
         self.views: Mapping[str, Any] = {}
         self.handlers: Any = SimpleNamespace(names={}, left_out=[])
 
@@ -73,6 +74,9 @@ class EchoHost:
 
     async def stop(self, drain: float | None = None) -> None:
         """There is nothing to stop."""
+
+    def turned_away(self, reason: str) -> None:
+        """Nobody counts."""
 
     def connect(self, transport: Transport, **_facts: Any) -> Echo:
         return Echo(transport)
