@@ -141,13 +141,37 @@ class Core:
     next_look: float
     refusing: bool
     accepted: int
-    refused: int
     run: int
     failed: int
     cancelled: int
     expired: int
     dropped: int
     begun: int
+    @property
+    def sent(self) -> int:
+        """Messages posted or spawned, whatever came of it."""
+    @property
+    def refused(self) -> int:
+        """Messages that were never accepted."""
+    @property
+    def refused_busy(self) -> int: ...
+    @property
+    def refused_closed(self) -> int: ...
+    @property
+    def emitted(self) -> int:
+        """Events for clients, each of which ends in one of the next three."""
+    @property
+    def shipped(self) -> int:
+        """Those that entered the stream of a link."""
+    @property
+    def unheard(self) -> int:
+        """Those whose session had no client for them."""
+    @property
+    def undone(self) -> int:
+        """Those that were never sent, because their turn failed."""
+    @property
+    def late_calls(self) -> int:
+        """What was handed to the loop of an app that has stopped."""
     @property
     def loop_queue(self) -> ReadyQueue: ...
     @property
@@ -177,8 +201,14 @@ class Core:
         """Serve no loop any more; workers end when they find no work."""
     def on_loop(self) -> bool:
         """Whether the calling thread is the loop's."""
-    def count(self, counter: str) -> None:
-        """Count one message that ended without a turn."""
+    def count(self, counter: str, more: int = 1) -> None:
+        """Count something. Any thread: a sum in Python would be three steps, this is one.
+
+        The counters are cancelled, expired, dropped, sent, refused_busy, refused_closed, emitted,
+        shipped, unheard and late_calls.
+        """
+    def undo_outbox(self, turn: Turn) -> None:
+        """The turn failed: what it wanted to send is not sent. On the thread that runs it."""
     def post_to_loop(self, call: Callable[..., object], *args: Any) -> None:
         """Have ``call(*args)`` called on the loop, after what was handed over before; any thread.
 

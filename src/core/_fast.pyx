@@ -369,8 +369,9 @@ cdef class Actor:
         lane = message.lane
         if not 0 <= lane < LANES:
             raise ValueError(f"lane must be 0 to 3 (types.Lane), got {lane}")
+        core.sent += 1
         if self.closed or (core.refusing and lane):
-            core.refused += 1
+            core.refused_closed += 1
             raise Closed(
                 f"session {self.id!r} has ended" if self.closed
                 else "the app is stopping and takes nothing new"
@@ -383,7 +384,7 @@ cdef class Actor:
             (core.max_messages and self.count >= core.max_messages)
             or (core.max_bytes and message.size and self.nbytes + message.size > core.max_bytes)
         ):
-            core.refused += 1
+            core.refused_busy += 1
             raise Busy(
                 f"the mailbox of session {self.id!r} is full ({self.count} messages, "
                 f"{self.nbytes} bytes): try again later"
@@ -621,14 +622,41 @@ cdef class Core:
         """Whether the calling thread is the loop's."""
         return self.loop_thread == PyThread_get_thread_ident()
 
-    def count(self, str counter):
-        """Count one message that ended without a turn."""
+    def count(self, str counter, long long more=1):
+        """Count something. Any thread: a sum in Python would be three steps, this is one."""
         if counter == "cancelled":
-            self.cancelled += 1
+            self.cancelled += more
         elif counter == "expired":
-            self.expired += 1
+            self.expired += more
+        elif counter == "dropped":
+            self.dropped += more
+        elif counter == "sent":
+            self.sent += more
+        elif counter == "refused_busy":
+            self.refused_busy += more
+        elif counter == "refused_closed":
+            self.refused_closed += more
+        elif counter == "emitted":
+            self.emitted += more
+        elif counter == "shipped":
+            self.shipped += more
+        elif counter == "unheard":
+            self.unheard += more
+        elif counter == "late_calls":
+            self.late_calls += more
         else:
-            self.dropped += 1
+            raise ValueError(f"no counter {counter!r}")
+
+    def undo_outbox(self, Turn turn not None):
+        """The turn failed: what it wanted to send is not sent. On the thread that runs it."""
+        if turn.outbox is not None:
+            self.undone += len(turn.outbox)
+            turn.outbox = None
+
+    @property
+    def refused(self):
+        """Messages that were never accepted."""
+        return self.refused_busy + self.refused_closed
 
     @property
     def pending(self):
@@ -1004,7 +1032,8 @@ cdef class Core:
                     commit_turn(ledger, actor.linked)
                 else:
                     ledger.rollback(actor.linked)
-                    turn.outbox = None
+                    if turn.outbox is not None:
+                        self.undo_outbox(turn)
             except Exception as broken:
                 self.report(f"the turn of {message!r} could not be ended", broken)
                 error = broken
@@ -1035,6 +1064,7 @@ cdef class Core:
                 actor.settle(turn, error)
             except Exception as broken:
                 self.report(f"session {actor.id!r} could not ship a turn", broken)
+                self.undo_outbox(turn)
                 self.answer(message, None, broken, on_loop)
         elif message.reply is not None:
             self.answer(message, value, error, on_loop)
@@ -1178,9 +1208,10 @@ cdef class Core:
         # one stretch
         count = 0 if actor.jobs is None else PySet_GET_SIZE(actor.jobs)
         if actor.closed or (self.max_messages and count >= self.max_messages):
-            self.refused += 1
             if actor.closed:
+                self.refused_closed += 1
                 raise Closed(f"session {actor.id!r} has ended")
+            self.refused_busy += 1
             raise Busy(f"session {actor.id!r} has {count} jobs running: try again later")
         if actor.jobs is None:
             actor.jobs = fresh

@@ -8,6 +8,7 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base
 
+from ._counts import Counts
 from ._fast import Actor, Core, Message, Turn
 from ._patch import Patch
 from ._stream import Request, Stream
@@ -139,7 +140,10 @@ class ConnectionCore:
 class Outlet:
     """Connections that may have something to send: they are flushed when a burst has ended."""
 
-    def __init__(self, core: Core) -> None: ...
+    def __init__(self, core: Core, counts: Counts) -> None: ...
+    @property
+    def counts(self) -> Counts:
+        """Where the frames that its connections receive are counted."""
     def mark(self, connection: ConnectionCore) -> None:
         """A connection may have something to send."""
     def flush(self) -> None:

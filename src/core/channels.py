@@ -103,11 +103,12 @@ class Queue:
 class Reaction(Queue):
     """A server-side listener: a queue, and the task that empties it one by one."""
 
-    __slots__ = ("fn", "task", "wake")
+    __slots__ = ("fn", "task", "wake", "working")
 
     def __init__(self, fn: Callable[..., Any], maxsize: int) -> None:
         super().__init__(maxsize)
         self.fn = fn
+        self.working = False  # one that has left the queue is not over yet
         self.wake: asyncio.Event | None = None
         self.task: asyncio.Task[None] | None = None
 

@@ -97,6 +97,7 @@ class Links(LinksCore):
             self._snapshot,
             now,
         )
+        app.counters["links_opened"] += 1
         self.by_id[link.id] = link
         self._watches[link] = Watch(self, link)
         self.session.linked = True
@@ -116,6 +117,7 @@ class Links(LinksCore):
 
     def expired(self, link: ServerLink) -> None:
         """A link was away for longer than ``window``: its view is closed, its answers are kept."""
+        self.session.app.counters["links_expired"] += 1
         self.session.app.events.drop_link(link)
         self.session.view_event("view:closed", link)
         self._view_closed()
@@ -168,6 +170,7 @@ class Links(LinksCore):
             self.confirmed(call, None)
 
     def _forget(self, link: ServerLink) -> None:
+        self.session.app.counters["links_closed"] += 1
         self.session.app.events.drop_link(link)
         for task in self._work.pop(link, {}).values():
             task.cancel()
@@ -190,12 +193,17 @@ class Links(LinksCore):
         link.error(request.id, error.code, str(error), getattr(error, "retry_after", None))
         self.flush_soon(link)
 
-    def push_event(self, type: str, data: Encoded | None, label: str | None) -> None:
-        """Put an event into the streams, or those of one label."""
+    def push_event(self, type: str, data: Encoded | None, label: str | None) -> bool:
+        """Put an event into the streams, or those of one label; whether there was one to take it.
+
+        One whose client was away for longer than the window takes none; it counts that.
+        """
+        heard = False
         for link in tuple(self.by_id.values()):
             if label is None or link.label == label:
-                link.push_event(type, data, link.label)
+                heard = link.push_event(type, data, link.label) or heard
                 self._soon(link)
+        return heard
 
     def push_signal(self, link: ServerLink, name: str, data: Encoded) -> None:
         """Put a signal into the stream of a link that subscribed to it."""
@@ -245,10 +253,12 @@ class Links(LinksCore):
     def ask_user(self, question: Confirmation, message: str) -> None:
         """Show a dialog in every view; the first that answers wins."""
         if not self._has_views():
+            self.session.app.questions["unanswered"] += 1
             question.settle(None)
             return
         self._calls += 1
         self._questions[self._calls] = question
+        self.session.app.questions["open"] += 1
         self.push_event("gr:confirm", encode_value({"call": self._calls, "message": message}), None)
         clock = self.session.app.clock
         question.timer = clock.call_at(
@@ -259,7 +269,11 @@ class Links(LinksCore):
         """An answer has come; False when nothing was asked, or somebody answered before."""
         question = self._questions.pop(call, None) if isinstance(call, int) else None
         if question is not None:  # what is neither yes nor no would be taken for a yes
-            question.settle(value if isinstance(value, bool) else None)
+            answered = isinstance(value, bool)
+            questions = self.session.app.questions
+            questions["open"] -= 1
+            questions["answered" if answered else "unanswered"] += 1
+            question.settle(value if answered else None)
         return question is not None
 
 

@@ -75,6 +75,7 @@ class Scheduler(Core):
         self.on_report: Callable[[str, BaseException | None], None] | None = None
         self.on_blocked: Callable[[Blockage], None] | None = None
         self.blocked = 0  # how often the watchdog spoke
+        self.timer_counts = {"due": 0, "posted": 0, "skipped": 0, "refused": 0}
         self._sweeping: Alarm | None = None
         self._swept_begun = 0
         self._asks_alarm: Alarm | None = None
@@ -244,8 +245,9 @@ class Scheduler(Core):
 
     def spawn(self, session: Actor, message: Message) -> Job:
         """Run a message's handlers as a job beside the turns. Any thread."""
+        self.count("sent")
         if session.closed or self.refusing:
-            self.refused += 1
+            self.count("refused_closed")
             raise Closed(f"session {session.id!r} takes nothing new")
         return Job(self, session, message)
 
@@ -275,10 +277,13 @@ class Scheduler(Core):
         return future
 
     def stats(self) -> dict[str, int]:
-        """Counters: accepted + refused = sent; accepted = the sum of the others + pending."""
+        """The counters of messages; ``stats.py`` says how they hang together."""
         return {
+            "sent": self.sent,
             "accepted": self.accepted,
             "refused": self.refused,
+            "refused_busy": self.refused_busy,
+            "refused_closed": self.refused_closed,
             "run": self.run,
             "failed": self.failed,
             "cancelled": self.cancelled,
@@ -286,6 +291,7 @@ class Scheduler(Core):
             "dropped": self.dropped,
             "pending": self.pending,
             "workers": len(self.workers),
+            "waiting_in_pool": self.waiting_in_pool,
             "suspended": len(self.suspended),
             "blocked": self.blocked,
         }

@@ -212,9 +212,10 @@ class Session(Actions, SessionCore):
     def act(self, type: str, data: Any, label: str | None = None) -> None:
         """Send a frame to the clients; a ``gr:`` type too."""
         encoded = encode_event(self.app.settings, type, data)
+        self.app.scheduler.count("emitted")
         turn = current_turn()
         if turn is None or turn.ended or turn.concurrent or turn.app is not self.app:
-            self.app.call_on_loop(self.push_event, type, encoded, label)
+            self._push_soon(type, encoded, label)
         elif turn.outbox is None:
             turn.outbox = [Outgoing(self, type, encoded, label)]
         else:
@@ -225,12 +226,18 @@ class Session(Actions, SessionCore):
         data = {"level": record.level, "text": record.text, "time": record.time}
         if record.traceback is not None and self.app.settings.debug:
             data["traceback"] = record.traceback
-        self.app.call_on_loop(self.push_event, "gr:log", encode_value(data))
+        encoded = encode_value(data)
+        self.app.scheduler.count("emitted")
+        self._push_soon("gr:log", encoded, None)
+
+    def _push_soon(self, type: str, data: Encoded | None, label: str | None) -> None:
+        if not self.app.call_on_loop(self.push_event, type, data, label):
+            self.app.scheduler.count("unheard")
 
     def push_event(self, type: str, data: Encoded | None, label: str | None = None) -> None:
         """Put an encoded event into the streams. On the loop."""
-        if self._links is not None:
-            self._links.push_event(type, data, label)
+        heard = self._links is not None and self._links.push_event(type, data, label)
+        self.app.scheduler.count("shipped" if heard else "unheard")
 
     def on(
         self, event: str, callback: Callable[..., Any], *, label: str | None = None
@@ -443,7 +450,9 @@ class Session(Actions, SessionCore):
         return question
 
     def _ask_user(self, question: Confirmation, message: str) -> None:
+        self.app.questions["asked"] += 1
         if self._links is None:
+            self.app.questions["unanswered"] += 1
             question.settle(None)
         else:
             self._links.ask_user(question, message)

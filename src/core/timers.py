@@ -5,7 +5,8 @@ loop's clock; :meth:`Timer.cancel` and the making of a timer may happen on any t
 to the loop.
 
 Cut in the middle: a timer that fires while its session closes finds the mailbox closed and ends.
-A message that a full mailbox refuses is counted there (``refused``) and the timer goes on.
+A message that a full mailbox refuses is counted there too and the timer goes on. Every firing is
+counted in ``Scheduler.timer_counts``: posted, skipped or refused.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ._fast import Actor, Message
-from .errors import Busy, Closed
+from .errors import Busy, Closed, NotFound
 from .types import Timer as Alarm
 
 if TYPE_CHECKING:
@@ -99,19 +100,27 @@ class Timer:
         if self.cancelled or session is None or session.closed or self._make is None:
             self.cancel()
             return
+        counts = self._scheduler.timer_counts
+        counts["due"] += 1
         if self._last is not None and self._last.stage == 1:
             self.skipped += 1
+            counts["skipped"] += 1
         else:
-            message = self._make(session)
             try:
+                message = self._make(session)
                 session.post(message)
-                self.fired += 1
-                self._last = message
             except Busy:
-                pass  # counted by the mailbox
-            except Closed:
+                counts["refused"] += 1  # and the timer goes on
+            except (Closed, NotFound) as error:
+                counts["refused"] += 1
+                if isinstance(error, NotFound):  # the callback it was made for was taken off
+                    self._scheduler.report(f"a timer of session {session.id!r} ends: {error}")
                 self.cancel()
                 return
+            else:
+                self.fired += 1
+                self._last = message
+                counts["posted"] += 1
         if self.every is None:
             self.cancel()
             return

@@ -135,7 +135,7 @@ class Runner:
             return
         self.turn.ledger.undo()
         self.turn.ledger.take_async()  # of assignments that are undone: nobody is to hear of them
-        self.turn.outbox = None
+        self.scheduler.undo_outbox(self.turn)
 
 
 async def drive(scheduler: Scheduler, turn: Turn, on_loop: bool) -> Any:
