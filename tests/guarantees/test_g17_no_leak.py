@@ -166,7 +166,9 @@ async def tell_visits(clock: ManualClock, app: gr.App, visits: int) -> None:
         assert app.budget.total == 0
         assert not len(app.deadlines)
         assert clock.pending == 0
-        print(f"{visits} visits: {added / 2**20:+.1f} MiB resident, {added / visits:+.1f} bytes each")
+        print(
+            f"{visits} visits: {added / 2**20:+.1f} MiB resident, {added / visits:+.1f} bytes each"
+        )
         assert added < max(SLACK, SLOPE * visits)
 
 

@@ -1,4 +1,4 @@
-"""What else a session can have: timers, jobs, questions, subscriptions, groups, views that return."""
+"""What else a session can have: timers, jobs, questions, subscriptions, views that return."""
 
 from __future__ import annotations
 
@@ -249,6 +249,7 @@ def asks(app: App) -> Visit:
             with contextlib.suppress(gr.Timeout):
                 await question
         del question, late, later
+
         def from_thread() -> None:
             with contextlib.suppress(Expected):
                 session.ask("fails").result()

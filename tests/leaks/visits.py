@@ -1,4 +1,4 @@
-"""Visits without the collector: what they made must go by itself, and leave no circle of any kind."""
+"""Visits without the collector: what they made must go by itself and leave no circle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The app of the leak tests: it works without the collector, and knows what lives in its process."""
+"""The app of the leak tests: it works without the collector, and counts what lives here."""
 
 from __future__ import annotations
 
