@@ -21,7 +21,9 @@ GROUPS = {
     "workers": "bench.core.workers",
     "tokens": "bench.core.tokens",
     "asgi": "bench.load.asgi",
+    "websocket": "bench.load.websocket",
     "isolation": "bench.load.isolation",
+    "stalled": "bench.load.stalled",
 }
 README = Path(__file__).parent / "README.md"
 RESULTS = Path(__file__).parent / "results"

@@ -9,6 +9,7 @@
  */
 
 import { Bytes } from "./codec.js";
+import { reloaded, showBroken } from "./overlay.js";
 import { safeTarget, safeUrl, sanitize } from "./sanitize.js";
 
 /** @typedef {import("./client.js").Greenroom} Greenroom */
@@ -25,6 +26,8 @@ const ACTIONS = {
   "gr:call": (gr, data) => gr.invoke(data.module, data.function, data.args ?? []),
   "gr:import": (gr, data) => importModule(gr, data),
   "gr:log": (_, data) => log(data),
+  "gr:broken": (_, data) => showBroken(data),
+  "gr:reloaded": (gr, data) => reloaded(gr, data),
 };
 
 /** Do what an event of the protocol asks for; an unknown one is ignored. @param {Greenroom} gr @param {string} type @param {any} data */
@@ -32,6 +35,7 @@ export function builtIn(gr, type, data) {
   if (Object.hasOwn(ACTIONS, type)) return ACTIONS[type]?.(gr, data ?? {});
 }
 
+const TOASTS = 20; // at a time in one corner: the oldest gives way
 const KINDS = ["info", "success", "warning", "error"];
 const POSITIONS = ["top-left", "top-center", "top-right", "bottom-left", "bottom-center", "bottom-right"];
 
@@ -56,7 +60,9 @@ function notify({ message = "", title, kind = "info", position = "top-right", du
     for (const type of ["pointerenter", "focusin"]) toast.addEventListener(type, hold);
     for (const type of ["pointerleave", "focusout"]) toast.addEventListener(type, resume);
   }
-  region(POSITIONS.includes(position) ? position : "top-right").append(toast);
+  const place = region(POSITIONS.includes(position) ? position : "top-right");
+  place.append(toast);
+  while (place.children.length > TOASTS) place.firstElementChild?.remove();
 }
 
 /** The place toasts of one corner appear in. @param {string} position */
@@ -113,7 +119,9 @@ function download({ url, data, filename, name, mime }) {
     save(made, file || "download");
     setTimeout(() => URL.revokeObjectURL(made), 60_000);
   } else if (url && safeTarget(url)) {
-    save(new URL(url, import.meta.url).href, file); // capabilities live beside this file
+    const full = new URL(url, import.meta.url); // capabilities live beside this file
+    // A link to elsewhere is not saved but followed, and the page is gone.
+    if (full.origin === new URL(import.meta.url).origin) save(full.href, file);
   }
 }
 
@@ -166,8 +174,10 @@ function style(data) {
 /** Load a module from our own origin, or one the page listed, and expose what it exports. @param {Greenroom} gr @param {{url?: string, name?: string}} data */
 async function importModule(gr, { url = "", name }) {
   const full = new URL(url, document.baseURI);
-  if (![location.origin, new URL(import.meta.url).origin, ...gr.imports].includes(full.origin)) {
-    throw new Error(`modules may not be imported from ${full.origin}`);
+  const origins = [location.origin, new URL(import.meta.url).origin, ...gr.imports];
+  // A blob has its page's origin, and a data URL that of a page without one.
+  if (!/^https?:$/.test(full.protocol) || !origins.includes(full.origin)) {
+    throw new Error(`modules may not be imported from ${full.protocol}//${full.host}`);
   }
   const stem = full.pathname.split("/").pop()?.replace(/\.\w+$/, "");
   const functions = Object.entries(await import(full.href)).filter(([, value]) => typeof value === "function");

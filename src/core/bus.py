@@ -39,6 +39,7 @@ from .types import EVENT_NAME, Lane
 
 if TYPE_CHECKING:
     from .app import App
+    from .beside import Seat
     from .link import ServerLink
     from .links import Links
     from .session import Session
@@ -64,6 +65,8 @@ class Bus:
         self._public: dict[str, Channel] = {}
         self._questions: dict[str, Question] = {}
         self._public_questions: dict[str, Question] = {}
+        # of code that was replaced: what they were given comes to its end
+        self._retired: list[Channel] = []
         self.asking = 0  # asks of queries that are waited for
         self.counters = {
             "triggered": 0,
@@ -387,6 +390,9 @@ class Bus:
                 finally:
                     reaction.working = False
                     self.counters[end] += 1
+            if reaction.closed:
+                reaction.task = None
+                return
             reaction.wake.clear()
             await reaction.wake.wait()
 
@@ -409,7 +415,8 @@ class Bus:
         stream = Stream(
             self._app.settings.event_queue_size if maxsize is None else maxsize, overflow
         )
-        channel.streams.append(stream)
+        streams = channel.streams  # another channel may have them one day (adopt)
+        streams.append(stream)
         try:
             while True:
                 while stream.items:
@@ -423,7 +430,7 @@ class Bus:
                 await stream.getter
                 stream.getter = None
         finally:
-            channel.streams.remove(stream)
+            streams.remove(stream)
             stream.close()
             self.counters["expired"] += len(stream.items)
 
@@ -443,7 +450,12 @@ class Bus:
         return await self._ask(question, data, timeout, session)
 
     async def _ask(
-        self, question: Question, data: Any, timeout: float | None, session: Session | None
+        self,
+        question: Question,
+        data: Any,
+        timeout: float | None,
+        session: Session | None,
+        seat: Seat | None = None,
     ) -> Any:
         if session is None and question.per_session and not question.answers:
             raise NotFound(f"query {question.name!r} is answered by a session; ask it from one")
@@ -461,18 +473,21 @@ class Bus:
                     self.asking += 1
             for fn in question.answers:
                 context = self._clean_context()
-                asks.append(app.start_task(app.call(fn, data), context=context))
+                work = app.start_task(app.call(fn, data, seat=seat), context=context)
+                asks.append(work)
+                if seat is not None:
+                    seat.hold_for(work)
                 counters["asks"] += 1
                 self.asking += 1
             pending = await within(app.clock, asks, limit)
             waiting = False
         finally:
-            _cancel(asks)
+            _cancel(asks)  # also those that were asked before one could not be
             self.asking -= len(asks)
             if waiting:  # whoever asked was cancelled, or one of them could not be asked
                 counters["queries_cancelled"] += len(asks)
-        results, failures = _outcomes(asks, pending)
         counters["queries_timed_out"] += len(pending)
+        results, failures = _outcomes(asks, pending)
         counters["answers"] += len(results)
         counters["queries_failed"] += len(failures)
         if not question.singleton:
@@ -529,13 +544,22 @@ class Bus:
         return question
 
     async def client_request(
-        self, question: Question, data: Any, timeout: float | None, session: Session
+        self,
+        question: Question,
+        data: Any,
+        timeout: float | None,
+        session: Session,
+        seat: Seat,
     ) -> Any:
-        """A client asks a public query; the server caps the time-out."""
+        """A client asks a public query; the server caps the time-out.
+
+        ``seat`` is held by every answer that is worked on, also when it comes too late.
+        """
         limit = self._app.settings.query_timeout
         wanted = limit if timeout is None else timeout
         try:
-            return await self._ask(question, data, min(wanted, limit) if limit else wanted, session)
+            wanted = min(wanted, limit) if limit else wanted
+            return await self._ask(question, data, wanted, session, seat)
         except Late as error:
             raise Refused(error.code, str(error)) from None
 
@@ -559,17 +583,52 @@ class Bus:
     # -- life -------------------------------------------------------------------------------
 
     @property
+    def busy(self) -> bool:
+        """Whether a reaction has something to do."""
+        return any(
+            reaction.items or reaction.working
+            for channel in self._all()
+            for reaction in channel.reactions
+        )
+
+    @property
     def waiting(self) -> int:
         """What is in the queues of reactions and streams, and what reactions are at."""
         return sum(
             sum(len(reaction.items) + reaction.working for reaction in channel.reactions)
             + sum(len(stream.items) for stream in channel.streams)
-            for channel in self._channels.values()
+            for channel in self._all()
         )
+
+    def _all(self) -> Iterable[Channel]:
+        return (*self._channels.values(), *self._retired)
+
+    def adopt(self, other: Bus) -> None:
+        """Hold what another bus declares, in place of what was declared here.
+
+        Streams and subscribed clients go on with the signals of the same name. The old reactions
+        run for what they were given, then they end. ``other`` is this bus afterwards.
+        """
+        for name, channel in self._channels.items():
+            for reaction in channel.reactions:
+                reaction.retire()
+            following = other._channels.get(name)
+            if following is None:
+                for stream in tuple(channel.streams):
+                    stream.close()
+            else:
+                # The same list: whoever listens takes its stream out of it by itself.
+                following.streams, channel.streams = channel.streams, []
+                if not following.internal:
+                    following.links, channel.links = channel.links, {}
+        self._retired = [channel for channel in self._all() if channel.at_work]
+        self._channels, self._public = other._channels, other._public
+        self._questions, self._public_questions = other._questions, other._public_questions
+        other.__dict__ = self.__dict__
 
     def stop(self) -> None:
         """End every stream and reaction; what still waits is counted as expired."""
-        for channel in self._channels.values():
+        for channel in self._all():
             for reaction in channel.reactions:
                 self.counters["expired"] += len(reaction.items)
                 reaction.items.clear()

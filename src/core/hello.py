@@ -15,6 +15,7 @@ from .types import DEFAULT_LABEL, LABEL_NAME, PROTOCOL_VERSION, Packet
 
 __all__ = [
     "CLOSES",
+    "GOING",
     "HELLO_BYTES",
     "SILENT",
     "Close",
@@ -28,7 +29,9 @@ __all__ = [
     "read_hello",
 ]
 
+GOING: Final = "the server is going"  # the text of a `draining`
 HELLO_BYTES: Final = 8 * 1024  # the first frame of a connection is at most this large
+LAST_NUMBER: Final = 2**53 - 1  # no stream gets there, and every language has it exactly
 
 Retry = Literal["resume", "fresh", "never"]
 
@@ -149,7 +152,7 @@ def read_hello(frame: dict[str, Any]) -> Hello:
     label, binary = data.get("label", DEFAULT_LABEL), data.get("binary", False)
     if not isinstance(token, str | None) or not isinstance(link, str | None):
         raise LinkError("bad_frame", "token and link are strings or null")
-    if type(seq) is not int or seq < 0:
+    if type(seq) is not int or not 0 <= seq <= LAST_NUMBER:
         raise LinkError("bad_frame", "seq is the number of the last frame applied, or 0")
     if not isinstance(label, str) or not LABEL_NAME.match(label):
         raise LinkError("bad_frame", "a label is a letter and up to 63 letters, digits, _ or -")
@@ -178,6 +181,7 @@ def make_welcome(
             "session": session,
             "token": token,
             "expires": expires,
+            "expires_in": settings.token_ttl or None,
             "link": link,
             "resumed": resumed,
             "seq": seq,

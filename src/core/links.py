@@ -7,16 +7,17 @@ that ends detaches its link and nothing else; what was in the link's stream stay
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 from ._patch import Segmented
 from ._route import LinksCore
+from .beside import Beside
 from .dispatch import carry_out
 from .encode import encode_value
 from .errors import GreenroomError
-from .hello import Hello, LinkError, Retry, make_close
+from .hello import GOING, Hello, LinkError, Retry, make_close
 from .link import Request, ServerLink
 from .link_table import EXPIRED
 
@@ -33,7 +34,7 @@ Encoded: TypeAlias = bytes | Segmented
 class Links(LinksCore):
     """The links and connections of one session, and its open questions to the user."""
 
-    __slots__ = ("_calls", "_checking", "_questions", "_watches", "_work")
+    __slots__ = ("_calls", "_checking", "_questions", "_watches", "beside")
 
     session: Session
     by_id: dict[str, ServerLink]
@@ -42,7 +43,8 @@ class Links(LinksCore):
     def __init__(self, session: Session) -> None:
         super().__init__(session, session.app.reception.outlet)
         self._watches: dict[ServerLink, Watch] = {}
-        self._work: dict[ServerLink, dict[int | None, asyncio.Task[Any]]] = {}
+        settings = session.app.settings
+        self.beside = Beside(settings.inflight, settings.mailbox_bytes)
         self._questions: dict[int, Confirmation] = {}
         self._calls = 0
         self._checking = False
@@ -67,6 +69,7 @@ class Links(LinksCore):
         token, expires = app.reception.make_token(session, connection.binding)
         self.connections[link] = connection
         connection.attached(self, link)
+        connection.generation = session.generation
         link.attach(
             hello,
             now,
@@ -77,6 +80,8 @@ class Links(LinksCore):
         )
         app.deadlines.watch(self._watches[link])
         app.reception.outlet.mark(connection)
+        if app.broken is not None and fresh:
+            link.push_event("gr:broken", encode_value({"traceback": app.broken}))
         if fresh:
             session.view_event("view:opened", link)
 
@@ -125,8 +130,7 @@ class Links(LinksCore):
     def _view_closed(self) -> None:
         """With the last view go the questions to the user."""
         if not self._has_views():
-            for call in tuple(self._questions):
-                self.confirmed(call, None)
+            self.dismiss_questions()
 
     def _has_views(self) -> bool:
         """Whether there is a client, or one that may come back to where it was."""
@@ -166,14 +170,29 @@ class Links(LinksCore):
             self._forget(link)
         self.by_id.clear()
         self.session.linked = False
-        for call in tuple(self._questions):
-            self.confirmed(call, None)
+        self.dismiss_questions()
+
+    def send_away(self, after: Callable[[], float]) -> None:
+        """The server goes: tell every client when to come back, behind what is in its stream."""
+        for link, connection in tuple(self.connections.items()):
+            connection.flush()
+            link.close("draining", GOING, after=after(), retry="fresh")
+            connection.flush()
+
+    def unsent(self) -> bool:
+        """Whether a client that is connected has not been handed all there is for it."""
+        return any(link.waiting for link in self.connections)
+
+    def turn_out(self, code: str, reason: str) -> None:
+        """End every connection. The links wait for whoever may come back."""
+        for link, connection in tuple(self.connections.items()):
+            link.close(code, reason)
+            connection.flush()
 
     def _forget(self, link: ServerLink) -> None:
         self.session.app.counters["links_closed"] += 1
         self.session.app.events.drop_link(link)
-        for task in self._work.pop(link, {}).values():
-            task.cancel()
+        self.beside.forget(link)
         self._watches.pop(link, None)
         link.forget()
 
@@ -244,15 +263,15 @@ class Links(LinksCore):
         snapshot: tuple[Encoded, int] = ledger.snapshot(foreign)
         return snapshot
 
-    def work(self, link: ServerLink) -> dict[int | None, asyncio.Task[Any]]:
-        """The questions of a link that are worked on beside the turns, by id."""
-        return self._work.setdefault(link, {})
+    def asked(self) -> bool:
+        """Whether questions are worked on beside the turns."""
+        return self.beside.working
 
     # -- questions to the user ----------------------------------------------------------------
 
     def ask_user(self, question: Confirmation, message: str) -> None:
         """Show a dialog in every view; the first that answers wins."""
-        if not self._has_views():
+        if not self._has_views() or not self.session.app.running:
             self.session.app.questions["unanswered"] += 1
             question.settle(None)
             return
@@ -264,6 +283,11 @@ class Links(LinksCore):
         question.timer = clock.call_at(
             clock.time() + question.timeout, self.confirmed, self._calls, None
         )
+
+    def dismiss_questions(self) -> None:
+        """Nobody will answer any more."""
+        for call in tuple(self._questions):
+            self.confirmed(call, None)
 
     def confirmed(self, call: object, value: object) -> bool:
         """An answer has come; False when nothing was asked, or somebody answered before."""

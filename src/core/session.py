@@ -121,6 +121,7 @@ class Session(Actions, SessionCore):
         "_noticed",
         "cookies",
         "created",
+        "generation",
         "groups",
         "headers",
         "phase",
@@ -147,6 +148,7 @@ class Session(Actions, SessionCore):
         self.headers = headers
         self.cookies = cookies
         self.userinfo: dict[str, Any] = {}
+        self.generation = 0  # of its tokens; those of an earlier one have been revoked
         self.created = time.time()
         self.last_active = app.clock.time()
         self._noticed = 0  # of the messages it was sent, at the last look
@@ -180,6 +182,11 @@ class Session(Actions, SessionCore):
     def links(self) -> Mapping[str, ServerLink]:
         """Its links by id, those that wait for their client's return included."""
         return NO_LINKS if self._links is None else self._links.by_id
+
+    @property
+    def all_links(self) -> Links | None:
+        """Its links and what belongs to them; None before its first client."""
+        return self._links
 
     @property
     def log(self) -> SessionLog:
@@ -375,7 +382,7 @@ class Session(Actions, SessionCore):
 
     def complain(self, text: str) -> None:
         """Tell the developer: in the session's log, and where the terminal shows it."""
-        self.app.log.error(f"session {self.id[:6]}...: {text}")
+        self.app.log.error(f"session {self.id[:6]}...: {text}", kind=text)
         self.log.error(text)
 
     def answer(self, message: Message, result: Any, error: BaseException | None) -> Answer:
@@ -414,8 +421,12 @@ class Session(Actions, SessionCore):
         if isinstance(error, BadPayload):
             self.log.warning(f"{message.event!r}: {error}")
         elif not isinstance(error, (asyncio.CancelledError, Closed)):
-            self.app.log.exception(f"{message.event!r} failed in session {self.id[:6]}...", error)
-            self.log.exception(f"{message.event!r} failed", error)
+            said = self.app.log.exception(
+                f"{message.event!r} failed in session {self.id[:6]}...",
+                error,
+                kind=f"{message.handlers[0].qualified if message.handlers else ''} failed",
+            )
+            self.log.exception(f"{message.event!r} failed", error, details=said)
 
     # -- clients ------------------------------------------------------------------------------
 
@@ -500,6 +511,21 @@ class Session(Actions, SessionCore):
         From any thread; returns at once.
         """
         self.app.call_on_loop(self._close, reason)
+
+    def revoke_tokens(self, *, close: bool = False) -> None:
+        """Make every token that was given out for this session worthless, from now on.
+
+        What is connected stays so but gets no new token, so it ends with its connection; with
+        ``close`` it ends at once (code ``unauthorized``), the caller's own page included, and the
+        clients begin anew without a token. From any thread.
+        """
+        self.generation += 1  # were two threads to do this at once, one step would be enough
+        if close:
+            self.app.call_on_loop(self._turn_out)
+
+    def _turn_out(self) -> None:
+        if self._links is not None:
+            self._links.turn_out("unauthorized", "the tokens of this session have been revoked")
 
     def _close(self, reason: str) -> None:
         if self.ended:
