@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from ..core.errors import Busy, Closed
+from ..core.files import Files
+from . import file_routes
 from .asgi_socket import Receive, Scope, Send, Socket
 from .base import Host, Profile
 from .guard import Head, host_allowed, is_loopback, origin_allowed
@@ -30,7 +32,8 @@ from .pages import CHUNK, Answer, Handlers, Pages, View, plain
 __all__ = ["Application", "application", "lifespan"]
 
 SOCKET: Final = "/ws"
-PROFILE: Final = Profile(limited=True, batching=True)  # two messages cannot be sent as one
+# Two messages cannot be sent as one; files have an address beside the socket.
+PROFILE: Final = Profile(limited=True, batching=True, http=True)
 
 
 class AsgiHost(Host, Protocol):
@@ -44,6 +47,8 @@ class AsgiHost(Host, Protocol):
     def views(self) -> Mapping[str, View]: ...
     @property
     def handlers(self) -> Handlers: ...
+    @property
+    def files(self) -> Files: ...
 
 
 def application(
@@ -111,7 +116,7 @@ class Application:
         if self._starting is None or not self._starting.done():
             await self._started()
         if kind == "http":
-            await self._http(head, str(scope["method"]), send)
+            await self._http(head, str(scope["method"]), receive, send)
         else:
             await self._websocket(head, scope, receive, send)
 
@@ -163,12 +168,15 @@ class Application:
         loopback = head.local if self._loopback is None else self._loopback
         return host_allowed(head, self.app.settings, loopback=loopback)
 
-    async def _http(self, head: Head, method: str, send: Send) -> None:
+    async def _http(self, head: Head, method: str, receive: Receive, send: Send) -> None:
         if not self._host_allowed(head):
             await respond(send, _WRONG_HOST, with_body=method != "HEAD")
         elif head.path == SOCKET:
             answer = plain(426, "this is a WebSocket", [("upgrade", "websocket")])
             await respond(send, answer, with_body=method != "HEAD")
+        elif head.path.startswith(file_routes.PREFIX):
+            app = self.app
+            await file_routes.serve(app.files, app.settings, head, method, receive, send)
         else:
             await respond(send, await asyncio.to_thread(self.pages.answer, method, head))
 

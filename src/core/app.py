@@ -32,6 +32,7 @@ from .connection import Connection
 from .current import registering
 from .deadlines import Deadlines
 from .errors import BadHandler, Busy, Closed, NoSession
+from .files import Files
 from .handlers import Handler, HandlerTable
 from .hello import Profile
 from .log import AppLog
@@ -89,6 +90,7 @@ class App:
         self.counters = {"sessions_opened": 0, "sessions_closed": 0}
         self.scheduler = Scheduler(self)
         self.reception = Reception(self)
+        self.files = Files(self)
         self.scheduler.on_report = self._report
         self.scheduler.on_blocked = self._blocked
         self._template: Template | None = None
@@ -259,6 +261,7 @@ class App:
         for session in tuple(self._sessions.values()):
             session.end("the app stops")
         self.events.stop()
+        await self.files.stop()
         self.deadlines.stop()
         for task in tuple(self._tasks):
             task.cancel()
@@ -460,6 +463,7 @@ class App:
             self.counters["sessions_closed"] += 1
         for name in session.groups:
             self.leave(name, session)
+        self.files.session_ended(session)
 
     def group(self, name: str) -> Group:
         """The sessions that joined ``name``: ``app.group("room").emit(...)``."""
@@ -535,6 +539,7 @@ class App:
             "tasks": len(self._tasks),
             **self.counters,
             **self.reception.counters,
+            "files": self.files.stats(),
             "messages": self.scheduler.stats(),
             "events": dict(self.events.counters),
         }

@@ -19,8 +19,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from . import _text
-from ._text import Segmented, decode_value, encode_value, is_plain, render
+from ._text import Segmented, decode_value, encode_value, holds_file, is_plain, render
 from .errors import Unencodable
+from .file import File
 
 __all__ = [
     "Encoder",
@@ -30,6 +31,7 @@ __all__ = [
     "encode",
     "encode_value",
     "encoders",
+    "holds_file",
     "is_plain",
     "render",
 ]
@@ -141,6 +143,10 @@ def _enum(value: enum.Enum) -> Any:
     return value.value
 
 
+def _file(value: File) -> dict[str, Any]:
+    return {"name": value.name, "mime": value.mime, "size": value.size}
+
+
 encoders = Encoders(
     {
         enum.Enum: _enum,
@@ -150,6 +156,7 @@ encoders = Encoders(
         decimal.Decimal: str,
         uuid.UUID: str,
         pathlib.PurePath: str,
+        File: _file,
     }
 )
 _text.set_default(encoders)
@@ -161,7 +168,7 @@ def encode(value: Any) -> bytes:
 
 
 def decode(value: Any, buffers: Sequence[bytes] = ()) -> Any:
-    """What a handler sees of a parsed wire value: ``$bytes`` as Bytes, ``$dict`` unwrapped.
+    """What a handler sees of a parsed wire value: ``$bytes`` as Bytes, ``$file`` as FileRef.
 
     Raises ValueError when it is nested deeper than 100 or a special form is malformed.
     """
