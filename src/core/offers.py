@@ -39,6 +39,7 @@ class Offer:
         "__weakref__",
         "_files",
         "capabilities",
+        "ended",
         "id",
         "mime",
         "name",
@@ -72,6 +73,7 @@ class Offer:
             self.stamp = status.st_size, status.st_mtime_ns
         self.capabilities: dict[str, Capability] = {}  # one for each link that asked
         self.taken_once = False
+        self.ended = False
         self.sending: set[Download] = set()
         self.touched = files.now()
         self.watched: float | None = None
@@ -126,6 +128,7 @@ class Offer:
 
     def end(self) -> None:
         """It stands no more; who is at it is cut off. On the loop."""
+        self.ended = True
         if self._files.forget(self):
             for capability in tuple(self.capabilities.values()):
                 self._files.revoke(capability)
@@ -136,7 +139,8 @@ class Offer:
         ttl = self._files.app.settings.file_ttl
         if self.raw is not None and self.taken_once:
             ttl = min(ttl or GRACE, GRACE)  # it holds memory, and the others got the event, too
-        return self.touched + ttl if ttl and not self.sending else None
+        waits = bool(ttl) and not self.sending and not self.ended
+        return self.touched + ttl if waits else None
 
     def due(self, now: float) -> None:
         self._files.counters["offers_expired"] += 1
@@ -162,7 +166,12 @@ class Download:
 
     async def open(self) -> None:
         """Look whether it is there. Raises :class:`NotFound`."""
-        self.file = await self._files.on_thread(self.offer.open)
+        work = self._files.on_thread(self.offer.open)
+        try:
+            self.file = await asyncio.shield(work)
+        except asyncio.CancelledError:
+            work.add_done_callback(_close)
+            raise
 
     async def read(self, at: int) -> bytes:
         """The piece at ``at``."""
@@ -187,9 +196,10 @@ class Download:
 
     def cut(self, error: GreenroomError) -> None:
         """It ends in the middle."""
-        self.error = error
-        if self._on_cut is not None:
-            self._on_cut()
+        tell, self._on_cut = self._on_cut, None
+        if tell is not None:
+            self.error = error
+            tell()
 
     def leave(self) -> None:
         """The client has gone."""
@@ -205,6 +215,14 @@ class Download:
 
     def due(self, now: float) -> None:
         self.cut(Timeout("the client has stopped reading"))
+
+
+def _close(work: asyncio.Future[BinaryIO | None]) -> None:
+    """Nobody waits any more for the file that was being opened."""
+    if not work.cancelled() and work.exception() is None:
+        file = work.result()
+        if file is not None:
+            file.close()
 
 
 def _regular(path: Path) -> os.stat_result:
