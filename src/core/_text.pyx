@@ -441,7 +441,7 @@ cdef int put_blob(Buf* buf, object value, list holes) except -1:
     return 0
 
 
-cdef int put_file(Buf* buf, tuple ref) except -1:
+cdef int put_file(Buf* buf, object ref) except -1:
     """Write ``{"$file":...}``."""
     put_n(buf, b'{"$file":', 9)
     put_any(buf, str(ref[0]), None, None, 1)

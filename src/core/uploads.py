@@ -96,6 +96,7 @@ class Upload:
 
     async def write(self, piece: bytes) -> None:
         """Append. Raises whatever ended the upload: too much, no room, gone."""
+        self._check()  # before it is counted: it may have ended since this piece was read
         size = len(piece)
         if self.got + size > self.size:
             self.end(TooLarge(f"the file is larger than the {self.size} bytes it was announced as"))
