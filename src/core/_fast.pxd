@@ -67,6 +67,7 @@ cdef class Actor:
     cdef int append(self, Message message) except -1
     cdef void make_ready(self)
     cdef bint unlink(self, Message message)
+    cpdef object over(self)
 
 
 cdef class Worker:
@@ -115,7 +116,14 @@ cdef class Core:
     cdef public double next_look         # when the timer that is set looks; 0: none is set
     # what it has counted
     cdef public bint refusing            # drain: only control messages are accepted
-    cdef public long long accepted, refused, run, failed, cancelled, expired, dropped
+    cdef readonly long long sent         # posted or spawned, whatever came of it
+    cdef public long long accepted, run, failed, cancelled, expired, dropped
+    cdef readonly long long refused_busy, refused_closed
+    cdef readonly long long emitted      # events for clients, each of which ends in one of these:
+    cdef readonly long long shipped      # entered the stream of a link
+    cdef readonly long long unheard      # the session had no client for it
+    cdef readonly long long undone       # the turn that made it failed
+    cdef readonly long long late_calls   # handed to the loop of an app that has stopped
     cdef public long long begun          # turns begun, for the growth of the pool
     cdef public double ask_timeout       # Settings.ask_timeout
     cdef bint is_loop(self) noexcept     # whether the calling thread is the loop's

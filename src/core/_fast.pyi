@@ -100,6 +100,10 @@ class Actor:
         """
     def push_partial(self, turn: Turn) -> None:
         """Ship what a long turn has so far. Overridden by the session."""
+    def over(self) -> None:
+        """A turn of a closed session has ended. Overridden by the session."""
+    def add_timer(self, timer: Any) -> None:
+        """Have a timer cancelled when the session closes. Raises Closed when it has."""
 
 @final
 class Worker:
@@ -137,13 +141,37 @@ class Core:
     next_look: float
     refusing: bool
     accepted: int
-    refused: int
     run: int
     failed: int
     cancelled: int
     expired: int
     dropped: int
     begun: int
+    @property
+    def sent(self) -> int:
+        """Messages posted or spawned, whatever came of it."""
+    @property
+    def refused(self) -> int:
+        """Messages that were never accepted."""
+    @property
+    def refused_busy(self) -> int: ...
+    @property
+    def refused_closed(self) -> int: ...
+    @property
+    def emitted(self) -> int:
+        """Events for clients, each of which ends in one of the next three."""
+    @property
+    def shipped(self) -> int:
+        """Those that entered the stream of a link."""
+    @property
+    def unheard(self) -> int:
+        """Those whose session had no client for them."""
+    @property
+    def undone(self) -> int:
+        """Those that were never sent, because their turn failed."""
+    @property
+    def late_calls(self) -> int:
+        """What was handed to the loop of an app that has stopped."""
     @property
     def loop_queue(self) -> ReadyQueue: ...
     @property
@@ -173,8 +201,14 @@ class Core:
         """Serve no loop any more; workers end when they find no work."""
     def on_loop(self) -> bool:
         """Whether the calling thread is the loop's."""
-    def count(self, counter: str) -> None:
-        """Count one message that ended without a turn."""
+    def count(self, counter: str, more: int = 1) -> None:
+        """Count something. Any thread: a sum in Python would be three steps, this is one.
+
+        The counters are cancelled, expired, dropped, sent, refused_busy, refused_closed, emitted,
+        shipped, unheard and late_calls.
+        """
+    def undo_outbox(self, turn: Turn) -> None:
+        """The turn failed: what it wanted to send is not sent. On the thread that runs it."""
     def post_to_loop(self, call: Callable[..., object], *args: Any) -> None:
         """Have ``call(*args)`` called on the loop, after what was handed over before; any thread.
 
@@ -210,8 +244,11 @@ class Core:
         """Give back a held turn that was never used."""
     def step_job(self, turn: Turn, coro: Coroutine[Any, Any, Any]) -> bool:
         """Take the first step of a job; true when it has ended. On the loop."""
-    def begin_job(self, message: Message) -> None:
-        """Count a message that starts beside the turns."""
+    def begin_job(self, actor: Actor, message: Message, job: Any) -> None:
+        """Count a message that starts beside the turns, and have its job end with the session.
+
+        Raises Closed when the session has ended, and Busy when it has too many jobs.
+        """
     def busy_actors(self) -> set[Any]:
         """Sessions that wait in a queue or whose turn runs."""
     def work(self, worker: Worker) -> None:

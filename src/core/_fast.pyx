@@ -38,6 +38,7 @@ from cpython.pythread cimport (
     PyThread_release_lock,
 )
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.set cimport PySet_GET_SIZE
 
 from greenroom.core._turn cimport CURRENT, NEW, OVER, QUEUED, RUNNING, CallPlan, Message, Turn
 
@@ -368,8 +369,9 @@ cdef class Actor:
         lane = message.lane
         if not 0 <= lane < LANES:
             raise ValueError(f"lane must be 0 to 3 (types.Lane), got {lane}")
+        core.sent += 1
         if self.closed or (core.refusing and lane):
-            core.refused += 1
+            core.refused_closed += 1
             raise Closed(
                 f"session {self.id!r} has ended" if self.closed
                 else "the app is stopping and takes nothing new"
@@ -382,7 +384,7 @@ cdef class Actor:
             (core.max_messages and self.count >= core.max_messages)
             or (core.max_bytes and message.size and self.nbytes + message.size > core.max_bytes)
         ):
-            core.refused += 1
+            core.refused_busy += 1
             raise Busy(
                 f"the mailbox of session {self.id!r} is full ({self.count} messages, "
                 f"{self.nbytes} bytes): try again later"
@@ -502,6 +504,19 @@ cdef class Actor:
     def push_partial(self, Turn turn):
         """Ship what a long turn has so far. Overridden by the session."""
 
+    cpdef object over(self):
+        """A turn of a closed session has ended. Overridden by the session."""
+
+    def add_timer(self, timer):
+        """Have a timer cancelled when the session closes. Raises Closed when it has."""
+        cdef set fresh = set()
+        # one stretch
+        if self.closed:
+            raise Closed(f"session {self.id!r} has ended")
+        if self.timers is None:
+            self.timers = fresh
+        (<set> self.timers).add(timer)
+
     def __len__(self):
         return self.count
 
@@ -607,14 +622,41 @@ cdef class Core:
         """Whether the calling thread is the loop's."""
         return self.loop_thread == PyThread_get_thread_ident()
 
-    def count(self, str counter):
-        """Count one message that ended without a turn."""
+    def count(self, str counter, long long more=1):
+        """Count something. Any thread: a sum in Python would be three steps, this is one."""
         if counter == "cancelled":
-            self.cancelled += 1
+            self.cancelled += more
         elif counter == "expired":
-            self.expired += 1
+            self.expired += more
+        elif counter == "dropped":
+            self.dropped += more
+        elif counter == "sent":
+            self.sent += more
+        elif counter == "refused_busy":
+            self.refused_busy += more
+        elif counter == "refused_closed":
+            self.refused_closed += more
+        elif counter == "emitted":
+            self.emitted += more
+        elif counter == "shipped":
+            self.shipped += more
+        elif counter == "unheard":
+            self.unheard += more
+        elif counter == "late_calls":
+            self.late_calls += more
         else:
-            self.dropped += 1
+            raise ValueError(f"no counter {counter!r}")
+
+    def undo_outbox(self, Turn turn not None):
+        """The turn failed: what it wanted to send is not sent. On the thread that runs it."""
+        if turn.outbox is not None:
+            self.undone += len(turn.outbox)
+            turn.outbox = None
+
+    @property
+    def refused(self):
+        """Messages that were never accepted."""
+        return self.refused_busy + self.refused_closed
 
     @property
     def pending(self):
@@ -990,7 +1032,8 @@ cdef class Core:
                     commit_turn(ledger, actor.linked)
                 else:
                     ledger.rollback(actor.linked)
-                    turn.outbox = None
+                    if turn.outbox is not None:
+                        self.undo_outbox(turn)
             except Exception as broken:
                 self.report(f"the turn of {message!r} could not be ended", broken)
                 error = broken
@@ -1021,11 +1064,14 @@ cdef class Core:
                 actor.settle(turn, error)
             except Exception as broken:
                 self.report(f"session {actor.id!r} could not ship a turn", broken)
+                self.undo_outbox(turn)
                 self.answer(message, None, broken, on_loop)
         elif message.reply is not None:
             self.answer(message, value, error, on_loop)
         if not turn.concurrent:
             actor.running = None
+        if actor.closed:
+            actor.over()
         if error is not None:
             # Its traceback holds frames that hold the turn. Only who spawned a job may still ask
             # the turn for it; it has been logged with all its lines.
@@ -1150,10 +1196,26 @@ cdef class Core:
         """Take the first step of a job; true when it has ended. On the loop."""
         return self.step(turn, coro) == DONE
 
-    def begin_job(self, Message message not None):
-        """Count a message that starts beside the turns."""
+    def begin_job(self, Actor actor not None, Message message not None, job):
+        """Count a message that starts beside the turns, and have its job end with the session.
+
+        Raises Closed when the session has ended, and Busy when it has too many jobs.
+        """
+        cdef set fresh = set()
+        cdef Py_ssize_t count
         if message.stage != NEW:
             raise ValueError(f"{message!r} was posted before: make a new message")
+        # one stretch
+        count = 0 if actor.jobs is None else PySet_GET_SIZE(actor.jobs)
+        if actor.closed or (self.max_messages and count >= self.max_messages):
+            if actor.closed:
+                self.refused_closed += 1
+                raise Closed(f"session {actor.id!r} has ended")
+            self.refused_busy += 1
+            raise Busy(f"session {actor.id!r} has {count} jobs running: try again later")
+        if actor.jobs is None:
+            actor.jobs = fresh
+        (<set> actor.jobs).add(job)
         message.stage = RUNNING
         self.accepted += 1
 

@@ -8,6 +8,7 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base
 
+from ._counts import Counts
 from ._fast import Actor, Core, Message, Turn
 from ._patch import Patch
 from ._stream import Request, Stream
@@ -65,6 +66,11 @@ class SessionCore(Actor):
         """A turn has ended: ship what it made. On the thread that ran it, once."""
     def ship(self, foreign: bool = False) -> Patch | None:
         """What clients do not have yet, as a patch; what cannot be encoded goes into the log."""
+    def over(self) -> None:
+        """It has closed: what it was given or has made holds it no longer.
+
+        Called at the end, and again after each turn or job that went on beyond it.
+        """
     def hand_over(
         self,
         patch: Patch | None,
@@ -134,7 +140,10 @@ class ConnectionCore:
 class Outlet:
     """Connections that may have something to send: they are flushed when a burst has ended."""
 
-    def __init__(self, core: Core) -> None: ...
+    def __init__(self, core: Core, counts: Counts) -> None: ...
+    @property
+    def counts(self) -> Counts:
+        """Where the frames that its connections receive are counted."""
     def mark(self, connection: ConnectionCore) -> None:
         """A connection may have something to send."""
     def flush(self) -> None:

@@ -18,6 +18,7 @@ from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 
+from greenroom.core._counts cimport Counts
 from greenroom.core._fast cimport Actor, Core
 from greenroom.core._patch cimport Patch
 from greenroom.core._ledger cimport Ledger
@@ -148,6 +149,7 @@ cdef class SessionCore(Actor):
                 ledger.due = False
         if not core.is_loop():
             self.hand_over(patch, turn.outbox, answer, message, not turn.concurrent)
+            turn.outbox = None
         else:
             self.deliver(patch, turn.outbox, answer, message)
             if not turn.concurrent:
@@ -170,6 +172,17 @@ cdef class SessionCore(Actor):
         if shipped:
             ledger.journal.shipping = False
         core.arm()
+
+    cpdef object over(self):
+        """It has closed: what it was given or has made holds it no longer.
+
+        Called at the end, and again after each turn or job that went on beyond it.
+        """
+        if self._listeners is not None:
+            self._listeners.clear()
+        if self._log is not None:
+            self._log.on_record = None
+        (<Ledger> self.ledger).end()
 
     cdef object encode_answer(self, Message message, object result):
         """The encoded result, or an Answer when something is wrong with it."""
@@ -270,6 +283,8 @@ cdef class ConnectionCore:
         cdef list requests
         cdef Py_ssize_t size
         if self.closed:
+            self.outlet.counts.received += 1
+            self.outlet.counts.discarded += 1
             return
         now = self.outlet.core.now()
         if link is None:
@@ -318,8 +333,9 @@ cdef class ConnectionCore:
 cdef class Outlet:
     """Connections that may have something to send: they are flushed when a burst has ended."""
 
-    def __init__(self, Core core not None):
+    def __init__(self, Core core not None, Counts counts not None):
         self.core = core
+        self.counts = counts
         self.dirty = []
 
     cdef int touch(self, ConnectionCore connection) except -1:

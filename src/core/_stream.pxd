@@ -1,6 +1,7 @@
 # cython: language_level=3
 """The plan of the outgoing stream. The theory and the thread rule are in _stream.pyx."""
 
+from ._counts cimport Counts
 from ._frame cimport Frame
 from ._patch cimport Patch
 
@@ -12,6 +13,7 @@ cdef enum Mode:
 
 
 cdef class Tally:
+    cdef readonly Counts counts       # of all streams that share this tally
     cdef readonly Py_ssize_t total    # bytes in all logs of all streams that share this tally
     cdef public Py_ssize_t limit      # committed() calls enforce() above it
 
@@ -29,14 +31,13 @@ cdef class Stream:
     cdef readonly str label
     cdef readonly bint binary
     cdef readonly Tally tally
+    cdef readonly Counts counts       # the tally's
     cdef object snapshot              # () -> (encoded, position), or None: not now
     cdef bytes event_end              # ,"label":"main"}
 
     # the incoming half: what an ordinary event changes; the rest is the link's
     cdef public str state             # of link_table.py
     cdef public object closing        # the Close this connection must end with, or None
-    cdef public long long frames_in
-    cdef public long long accepted
     cdef public double heard_at       # when the client was last heard of
     cdef public int nack_row          # nacks without progress
     cdef public Py_ssize_t crowd      # more unanswered events are refused; 0: no limit
@@ -91,15 +92,6 @@ cdef class Stream:
     cdef double window                # seconds a sent frame is kept
     cdef double dead                  # seconds after which a full log is a slow consumer's
 
-    # counters
-    cdef readonly long long frames_out
-    cdef readonly long long bytes_out
-    cdef readonly long long resent
-    cdef readonly long long merged
-    cdef readonly long long collapsed
-    cdef readonly long long emptied
-    cdef readonly long long dropped
-
     # what comes in
     cpdef Request read_event(self, bytes data, double now)
 
@@ -117,6 +109,9 @@ cdef class Stream:
     # inside
     cdef void _append(self, Frame frame) noexcept
     cdef void _append_solid(self, Frame frame) noexcept
+    cdef void _enter_mark(self) noexcept
+    cdef void _forget_ids(self) noexcept
+    cdef void _forget_refusals(self) noexcept
     cdef void _unlink_patches(self, bint mark) noexcept
     cdef int _solid(self, Frame frame, object encoded) except -1
     cdef void _drop_first(self) noexcept

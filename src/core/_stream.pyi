@@ -8,6 +8,7 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base
 
+from ._counts import Counts
 from ._patch import Patch
 from .types import Packet
 
@@ -15,10 +16,15 @@ __all__ = ["Request", "Stream", "Tally"]
 
 @disjoint_base
 class Tally:
-    """The bytes in the logs of all streams that share it. A subclass says who pays first."""
+    """What all streams that share it count, and the bytes in their logs.
+
+    A subclass says who pays first.
+    """
 
     limit: int
-    def __init__(self, limit: int) -> None: ...
+    def __init__(self, limit: int, counts: Counts | None = None) -> None: ...
+    @property
+    def counts(self) -> Counts: ...
     @property
     def total(self) -> int: ...
     def enforce(self, now: float) -> None:
@@ -54,8 +60,6 @@ class Stream:
     ack: int
     state: str  # of link_table.py
     closing: Any  # the Close this connection must end with, or None
-    frames_in: int
-    accepted: int
     heard_at: float  # when the client was last heard of
     nack_row: int  # nacks without progress
     crowd: int  # more unanswered events are refused; 0: no limit
@@ -182,6 +186,9 @@ class Stream:
     @property
     def tally(self) -> Tally: ...
     @property
+    def counts(self) -> Counts:
+        """The tally's."""
+    @property
     def seq(self) -> int: ...
     @property
     def base(self) -> int: ...
@@ -211,17 +218,5 @@ class Stream:
     def unsent_bytes(self) -> int: ...
     @property
     def sent_bytes(self) -> int: ...
-    @property
-    def frames_out(self) -> int: ...
-    @property
-    def bytes_out(self) -> int: ...
-    @property
-    def resent(self) -> int: ...
-    @property
-    def merged(self) -> int: ...
-    @property
-    def collapsed(self) -> int: ...
-    @property
-    def emptied(self) -> int: ...
-    @property
-    def dropped(self) -> int: ...
+    def frames_held(self) -> tuple[int, int]:
+        """How many frames are unsent, and how many are sent and kept. Walks both logs."""

@@ -28,6 +28,7 @@ from cpython.object cimport PyObject
 from cpython.set cimport PySet_Discard, PySet_GET_SIZE
 from libc.string cimport memchr, memcmp
 
+from ._counts cimport Counts
 from ._frame cimport (
     ERROR,
     EVENT,
@@ -76,9 +77,13 @@ cdef object in_one(list packets):
 
 
 cdef class Tally:
-    """The bytes in the logs of all streams that share it. A subclass says who pays first."""
+    """What all streams that share it count, and the bytes in their logs.
 
-    def __init__(self, Py_ssize_t limit):
+    A subclass says who pays first.
+    """
+
+    def __init__(self, Py_ssize_t limit, Counts counts=None):
+        self.counts = Counts() if counts is None else counts
         self.total = 0
         self.limit = limit if limit > 0 else NO_LIMIT
 
@@ -112,6 +117,7 @@ cdef class Stream:
         self.binary = binary
         self.snapshot = snapshot
         self.tally = tally
+        self.counts = tally.counts
         self.event_end = b',"label":%b}' % dumps(label)
         self.log_bytes = log_bytes if log_bytes > 0 else NO_LIMIT // 8
         self.frame_bytes = frame_bytes if frame_bytes > 0 else NO_LIMIT
@@ -122,11 +128,14 @@ cdef class Stream:
         self.broken = True  # nobody has anything: the first attach begins with a snapshot
         self.unanswered = set()
         self.asides = set()
-        self._append(new_mark())
+        self._enter_mark()
 
     def __dealloc__(self):
-        self._clear_unsent()
-        self._clear_sent()
+        if self.asides is not None:  # else it was never made
+            self._clear_unsent()
+            self._clear_sent()
+            self._forget_ids()
+            self._forget_refusals()
 
     # -- what comes in ----------------------------------------------------------------------
 
@@ -186,8 +195,9 @@ cdef class Stream:
             self.debt_at = now
             self.refused_row = 0
         self.heard_at = now
-        self.frames_in += 1
-        self.accepted += 1
+        self.counts.received += 1
+        self.counts.accepted += 1
+        self.counts.open_ids += 1
         self.nack_row = 0
         self.ack += 1
         self.unanswered.add(number)
@@ -208,13 +218,15 @@ cdef class Stream:
         cdef Frame frame
         cdef Patch merged
         cdef Py_ssize_t nbytes
+        self.counts.patches += 1
         if self.marked or self.mode >= ANSWERS or patch.position <= self.position:
+            self.counts.swallowed += 1
             return False
         nbytes = patch.nbytes + ROOM
         if last is not None and last.kind == PATCH:
             merged = patch if last.payload is None else Patch.merge(last.payload, patch)
             if merged is not None:
-                self.merged += 1
+                self.counts.merged += 1
                 if merged.count:
                     nbytes = merged.nbytes + ROOM
                 else:  # they cancel out; the frame stays as a place without a payload
@@ -233,7 +245,9 @@ cdef class Stream:
     cpdef bint push_event(self, str type, object encoded, str label=None):
         """Add an event. ``label`` is the link's own unless given."""
         cdef bytes end = self.event_end
+        self.counts.events += 1
         if self.mode >= ANSWERS:
+            self.counts.missed += 1
             return False
         if label is not None and label != self.label:
             end = b',"label":%b}' % dumps(label)
@@ -242,7 +256,9 @@ cdef class Stream:
 
     cpdef bint push_signal(self, str name, object encoded):
         """Add a signal that the link has subscribed to."""
+        self.counts.signals += 1
         if self.mode >= ANSWERS:
+            self.counts.missed += 1
             return False
         self._solid(new_signal(name), encoded)
         return True
@@ -253,6 +269,7 @@ cdef class Stream:
             return self.error(id, "handler_error", "the result is larger than max_frame_out")
         if not self._settle(id):
             return False
+        self.counts.results += 1
         if self.mode < ANSWERS or self._takes_answer(encoded):
             self._solid(new_answer(RESULT, id), encoded)
         return True
@@ -267,6 +284,7 @@ cdef class Stream:
             return self._refusal(encoded)
         if not self._settle(id):
             return False
+        self.counts.error(code)
         if self.mode < ANSWERS or self._takes_answer(encoded):
             self._solid(new_answer(ERROR, id), encoded)
         return True
@@ -274,17 +292,36 @@ cdef class Stream:
     cdef int _settle(self, long long id) except -1:
         """This id is being answered. 0: it was before."""
         cdef object number = id
-        return PySet_Discard(self.unanswered, number) or PySet_Discard(self.asides, number)
+        if PySet_Discard(self.unanswered, number) or PySet_Discard(self.asides, number):
+            self.counts.open_ids -= 1
+            return 1
+        self.counts.late += 1
+        return 0
+
+    cdef void _forget_refusals(self) noexcept:
+        """The connection they were meant for has gone."""
+        if self.refusals is not None:
+            self.counts.refusals_dropped += len(self.refusals)
+            self.counts.refusals_due -= len(self.refusals)
+            self.refusals = None
+
+    cdef void _forget_ids(self) noexcept:
+        """The end: what was accepted and has no answer gets none."""
+        cdef Py_ssize_t open_ids = PySet_GET_SIZE(self.unanswered) + PySet_GET_SIZE(self.asides)
+        self.counts.open_ids -= open_ids
+        self.counts.forgotten += open_ids
 
     def _refusal(self, bytes encoded):
         """Say without a number what a frame without id earned; nobody may be there to hear it."""
+        self.counts.refusals += 1
         if self.mode == LIVE:
             if self.refusals is None:
                 self.refusals = []
             if len(self.refusals) < MANY_REFUSALS:
                 self.refusals.append(b'{"type":"gr:error","data":%b}' % encoded)
+                self.counts.refusals_due += 1
                 return True
-        self.dropped += 1
+        self.counts.refusals_dropped += 1
         return False
 
     cdef int _solid(self, Frame frame, object encoded) except -1:
@@ -306,8 +343,13 @@ cdef class Stream:
             size = len(form(encoded, False)[0])
             if self.solid_bytes + size + ROOM <= ANSWER_BYTES:
                 return True
-        self.dropped += 1
+        self.counts.missed += 1
         return False
+
+    cdef void _enter_mark(self) noexcept:
+        """A snapshot is due."""
+        self.counts.snapshots += 1
+        self._append(new_mark())
 
     cdef void _append(self, Frame frame) noexcept:
         if self.tail is None:
@@ -322,6 +364,7 @@ cdef class Stream:
         else:
             self.solid_bytes += frame.nbytes
         self.tally.total += frame.nbytes
+        self.counts.unsent += 1
 
     cpdef committed(self, double now):
         """A commit is in: look at the limits, unless the transport is about to take it all."""
@@ -357,6 +400,8 @@ cdef class Stream:
             if self.refusals is not None:
                 for data in self.refusals:
                     self._put(<bytes>data, (), out, &room)
+                self.counts.refusals_sent += len(self.refusals)
+                self.counts.refusals_due -= len(self.refusals)
                 self.refusals = None
             if self.pong_due:
                 self.pong_due = False
@@ -367,7 +412,7 @@ cdef class Stream:
             while self.cursor is not None and room >= 0:
                 frame = self.cursor
                 self.cursor = frame.next
-                self.resent += 1
+                self.counts.resent += 1
                 self._put(envelope(frame), frame.buffers, out, &room)
             while self.head is not None and room >= 0:
                 if not self._hand_over(now, out, &room):
@@ -408,11 +453,13 @@ cdef class Stream:
             self.tail = None
         frame.next = None
         self.tally.total -= frame.nbytes
+        self.counts.unsent -= 1
         if frame.kind == PATCH:
             self.patch_bytes -= frame.nbytes
         else:
             self.solid_bytes -= frame.nbytes
         if frame.payload is None:  # patches that cancelled out
+            self.counts.cancelled_out += 1
             return 1
         # Its number, for good.
         self.seq += 1
@@ -423,7 +470,9 @@ cdef class Stream:
         # Into the sent log.
         if size > KEEP_BYTES and frame.kind <= SNAPSHOT:
             self.base = frame.seq
+            self.counts.unkept += 1
         else:
+            self.counts.kept += 1
             frame.nbytes = size
             if self.last is None:
                 self.first = frame
@@ -432,7 +481,7 @@ cdef class Stream:
             self.last = frame
             self.sent_bytes += size
             self.tally.total += size
-        self.frames_out += 1
+        self.counts.sent += 1
         self._put(data, frame.buffers, out, room)
         return 1
 
@@ -455,7 +504,7 @@ cdef class Stream:
         else:
             out.append(packet(data, buffers))
         size += size_of(buffers)
-        self.bytes_out += size
+        self.counts.bytes_out += size
         room[0] -= size
         return 0
 
@@ -467,6 +516,7 @@ cdef class Stream:
             return False
         while self.first is not None and self.first.seq <= seq:
             self._drop_first()
+            self.counts.acknowledged += 1
         if seq > self.base:
             self.base = seq
         return True
@@ -481,6 +531,7 @@ cdef class Stream:
         self.base = frame.seq
         self.sent_bytes -= frame.nbytes
         self.tally.total -= frame.nbytes
+        self.counts.kept -= 1
         frame.next = None
 
     cdef void _trim(self, double now) noexcept:
@@ -489,6 +540,7 @@ cdef class Stream:
             self.sent_bytes > self.log_bytes or self.first.sent_at + self.window <= now
         ):
             self._drop_first()
+            self.counts.trimmed += 1
 
     cdef int _check(self, double now) except -1:
         """The limit of the unsent log: patches become a mark; then the consumer is too slow."""
@@ -496,7 +548,6 @@ cdef class Stream:
             return 0
         if self.patch_bytes:
             self._unlink_patches(True)
-            self.collapsed += 1
         if self.solid_bytes > self.log_bytes and (
             self.solid_bytes > 4 * self.log_bytes
             or (self.quiet_since >= 0 and now - self.quiet_since >= self.dead)
@@ -519,16 +570,15 @@ cdef class Stream:
         """Put a mark in the place of all unsent patches."""
         if self.patch_bytes:
             self._unlink_patches(True)
-            self.collapsed += 1
 
     def empty(self):
         """Lose everything. The next attach begins with a snapshot."""
         self._clear_unsent()
         self._clear_sent()
         self.broken = True
-        self.emptied += 1
+        self.counts.emptied += 1
         if self.mode < ANSWERS:
-            self._append(new_mark())
+            self._enter_mark()
 
     cdef void _unlink_patches(self, bint mark) noexcept:
         """Take all patches out of the unsent log; put a mark where the first one was."""
@@ -539,12 +589,16 @@ cdef class Stream:
             frame.next = None
             if frame.kind == PATCH:
                 self.tally.total -= frame.nbytes
+                self.counts.unsent -= 1
+                self.counts.collapsed += 1
                 frame.nbytes = 0
                 frame.payload = None
                 if mark:
                     mark = False
                     self.marked = True
                     frame.kind = MARK
+                    self.counts.snapshots += 1
+                    self.counts.unsent += 1
             if frame.kind != PATCH:
                 if kept is None:
                     self.head = frame
@@ -562,6 +616,8 @@ cdef class Stream:
             following = frame.next
             frame.next = None
             frame = following
+            self.counts.unsent -= 1
+            self.counts.lost_unsent += 1
         self.tally.total -= self.patch_bytes + self.solid_bytes
         self.patch_bytes = self.solid_bytes = 0
         self.marked = False
@@ -574,6 +630,8 @@ cdef class Stream:
             following = frame.next
             frame.next = None
             frame = following
+            self.counts.kept -= 1
+            self.counts.lost_sent += 1
         self.tally.total -= self.sent_bytes
         self.sent_bytes = 0
         self.base = self.seq
@@ -597,6 +655,7 @@ cdef class Stream:
         the very first attach nobody can have missed anything.
         """
         cdef Frame frame, following, unsent
+        cdef bint marked = self.marked
         self._unlink_patches(False)
         unsent, self.head, self.tail = self.head, None, None
         frame, self.first, self.last, self.cursor = self.first, None, None, None
@@ -605,17 +664,27 @@ cdef class Stream:
         self.base = self.seq + self.met
         self.met = True
         self.broken = False
-        self._append(new_mark())
+        if marked:  # the snapshot that was due anyway comes first now
+            self._append(new_mark())
+        else:
+            self._enter_mark()
         while frame is not None:
             following = frame.next
             frame.next = None
-            if frame.kind >= EVENT and frame.seq > seq:
+            self.counts.kept -= 1
+            if frame.seq <= seq:
+                self.counts.acknowledged += 1
+            elif frame.kind < EVENT:
+                self.counts.superseded += 1
+            else:
+                self.counts.renewed += 1
                 frame.seq = 0
                 self._append_solid(frame)
             frame = following
         while unsent is not None:
             following = unsent.next
             unsent.next = None
+            self.counts.unsent -= 1
             if unsent.kind >= EVENT:
                 self._append(unsent)
             unsent = following
@@ -650,7 +719,7 @@ cdef class Stream:
         if self.mode == LIVE:
             self.mode = HELD
         self.welcome = None
-        self.refusals = None
+        self._forget_refusals()
         self.nack_due = self.pong_due = self.ping_due = False
         self.blocked = False
 
@@ -670,6 +739,7 @@ cdef class Stream:
         self.hold()
         self.mode = SHUT
         self.empty()
+        self._forget_ids()
         self.unanswered.clear()
         self.asides.clear()
 
@@ -678,6 +748,8 @@ cdef class Stream:
     cpdef accept(self, long long id, bint aside=False):
         """``id`` is ``ack + 1``: it is consumed and owed an answer. ``aside``: not in flight."""
         self.ack = id
+        self.counts.accepted += 1
+        self.counts.open_ids += 1
         if aside:
             self.asides.add(id)
         else:
@@ -705,6 +777,20 @@ cdef class Stream:
     @property
     def unsent_bytes(self):
         return self.patch_bytes + self.solid_bytes
+
+    def frames_held(self):
+        """How many frames are unsent, and how many are sent and kept. Walks both logs."""
+        cdef Frame frame
+        cdef Py_ssize_t unsent = 0, kept = 0
+        frame = self.head
+        while frame is not None:
+            unsent += 1
+            frame = frame.next
+        frame = self.first
+        while frame is not None:
+            kept += 1
+            frame = frame.next
+        return unsent, kept
 
     @property
     def unacknowledged(self):

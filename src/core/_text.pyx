@@ -486,10 +486,7 @@ cdef int put_any(Buf* buf, object value, object default, list holes, int room) e
     if kind is FileRefType:
         return put_file(buf, value)
     if default is not None:
-        try:
-            other = default(value)
-        except bad_value:
-            other = value
+        other = default(value)
         if other is not value:
             if room <= 0:
                 raise TooDeep

@@ -8,8 +8,7 @@ The life of an app::
 
     new -> running -> draining -> stopped       (a stopped app can be started again)
 
-Cut in the middle: while draining nothing new is accepted, running turns end, results leave, and
-clients are told when to come back; what is still queued at the deadline is refused with ``closed``.
+Cut in the middle: ``drain.py`` says what happens to whom while it drains.
 """
 
 from __future__ import annotations
@@ -25,12 +24,14 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType, TracebackType
 from typing import Any, Final, Self, TypeGuard
 
+from ._counts import Counts
 from ._fast import current_turn
 from .budget import Budget
 from .bus import Bus
 from .connection import Connection
 from .current import registering
 from .deadlines import Deadlines
+from .drain import Drain
 from .errors import BadHandler, Busy, Closed, NoSession
 from .files import Files
 from .handlers import Handler, HandlerTable
@@ -38,10 +39,12 @@ from .hello import Profile
 from .log import AppLog
 from .middlewares import Middleware
 from .reception import Reception
+from .reload import adopt
 from .scheduler import LoopClock, Scheduler
 from .session import Session, check_event_name, encode_event
 from .settings import Settings
 from .state import State, Template
+from .stats import gather
 from .types import DEFAULT_LABEL, Clock, Transport
 from .views import Group, View
 from .watchdog import Blockage
@@ -49,7 +52,6 @@ from .watchdog import Blockage
 __all__ = ["App"]
 
 NOT_RUNNING: Final = "the app does not run: `async with app:` or `await app.start()` first"
-LAST_TURNS: Final = 1.0  # seconds on_close has when all of the drain was used up by running turns
 
 
 class App:
@@ -76,6 +78,7 @@ class App:
         self.log = AppLog()
         self.events = Bus(self)
         self.views: dict[str, View] = {}
+        self.broken: str | None = None  # why the newest code does not run (reload.py)
         self.phase = "new"
         self.loop: asyncio.AbstractEventLoop | None = None
         self._given_clock = clock
@@ -86,15 +89,29 @@ class App:
         self.verifiers: list[Callable[..., Any]] = []
         self.open_hooks: list[Handler] = []
         self.close_hooks: list[Handler] = []
+        #: How to stop listening, for each socket that brings clients: ``stop`` calls them first.
+        self.listeners: list[Callable[[], object]] = []
+        self._drain: Drain | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self._groups: dict[str, dict[str, Session]] = {}
-        self.counters = {"sessions_opened": 0, "sessions_closed": 0}
+        self.counters = {
+            "sessions_opened": 0,
+            "sessions_closed": 0,
+            "sessions_refused": 0,
+            "links_opened": 0,
+            "links_closed": 0,
+            "links_expired": 0,
+        }
+        self.questions = {"asked": 0, "answered": 0, "unanswered": 0, "open": 0}
+        self.counts = Counts()
+        self.budget = Budget(self.settings.total_log_bytes, self._overflowed, self.counts)
         self.scheduler = Scheduler(self)
         self.reception = Reception(self)
         self.files = Files(self)
         self.scheduler.on_report = self._report
         self.scheduler.on_blocked = self._blocked
-        self._template: Template | None = None
-        self._factory: Callable[..., Any] | None = None
+        self.template: Template | None = None
+        self.factory: Callable[..., Any] | None = None
         self.init_state({} if state is None else state)
         if callable(handlers) or isinstance(handlers, ModuleType):
             name = getattr(handlers, "__name__", "...")
@@ -117,9 +134,9 @@ class App:
         """
         if _is_factory(state):
             self.handlers.claim(state)
-            self._factory, self._template = state, None
+            self.factory, self.template = state, None
             return
-        self._factory, self._template = None, self._make_template(state, schema)
+        self.factory, self.template = None, self.make_template(state, schema)
 
     def init_handlers(self, modules: ModuleType | Iterable[ModuleType]) -> None:
         """Register the public functions of one or several modules as handlers.
@@ -202,6 +219,18 @@ class App:
         self.views[label] = view
         return view
 
+    def adopt(self, other: App) -> None:
+        """Go on with what ``other`` has registered, in place of what was registered here.
+
+        For new code in a running app: put a second app together, which is never started, and adopt
+        it. On the loop, in one step between turns: handlers, callbacks of ``on``, middlewares,
+        verifiers, hooks, signals, queries, reactions, views, the initial state and
+        ``Settings.authorize``. Sessions live on with their state, and get what the new initial
+        state has and the old one had not. ``other`` is this app by another name afterwards.
+        ``reload.py`` has the rule.
+        """
+        adopt(self, other)
+
     @contextlib.contextmanager
     def registering(self) -> Generator[Self]:
         """Make the app current: ``with app.registering(): import my_events``."""
@@ -220,7 +249,7 @@ class App:
     @property
     def sync_opening(self) -> bool:
         """Whether a session opens without waiting for anything."""
-        return not self.verifiers and self._factory is None
+        return not self.verifiers and self.factory is None
 
     @property
     def running(self) -> bool:
@@ -237,7 +266,6 @@ class App:
         self.loop = loop
         self.clock = self._given_clock or LoopClock(loop)
         self.deadlines = Deadlines(self.clock)
-        self.budget = Budget(self.settings.total_log_bytes, self._overflowed)
         self.scheduler.start(loop, self.clock)
         self.log.start()
         self.phase = "running"
@@ -245,21 +273,26 @@ class App:
     async def stop(self, drain: float | None = None) -> None:
         """Stop: refuse what is new, end what runs, tell clients when to come back.
 
-        ``drain`` is how long that may take (``Settings.drain``).
+        ``drain`` is how long that may take in seconds (``Settings.drain``); ``drain.py`` says what
+        happens meanwhile. A second call waits for the end of the first and may bring it nearer:
+        ``stop(0)`` ends a drain at once. Cancelling the call does not.
         """
-        if self.phase != "running":
-            return
-        self.phase = "draining"
-        drain = self.settings.drain if drain is None else drain
-        until = asyncio.get_running_loop().time() + drain
-        await self.scheduler.drain(drain)
-        self.reception.drain(drain)
-        for session in tuple(self._sessions.values()):
-            session.close("the app stops")
-        left = until - asyncio.get_running_loop().time()
-        await self.scheduler.drain(max(left, min(drain, LAST_TURNS)))
-        for session in tuple(self._sessions.values()):
-            session.end("the app stops")
+        seconds = self.settings.drain if drain is None else drain
+        if self.phase == "running":
+            self.phase = "draining"
+            self._drain = Drain(self, seconds)
+            self._drain.begin()
+            # Not in the context of a caller that may be a turn itself.
+            self._stopping = asyncio.get_running_loop().create_task(
+                self._stop(self._drain), name="greenroom-drain", context=Context()
+            )
+        elif self.phase == "draining" and self._drain is not None:
+            self._drain.hasten(seconds)
+        if self._stopping is not None:
+            await asyncio.shield(self._stopping)
+
+    async def _stop(self, drain: Drain) -> None:
+        await drain.run()
         self.events.stop()
         await self.files.stop()
         self.deadlines.stop()
@@ -268,6 +301,7 @@ class App:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.scheduler.stop()
         self.log.stop()
+        self._drain = self._stopping = None
         self.phase = "stopped"
 
     async def __aenter__(self) -> Self:
@@ -339,8 +373,8 @@ class App:
             opening = self.open_session_async(headers, cookies, userinfo)
             return asyncio.run_coroutine_threadsafe(opening, self.loop).result()
         state = None
-        if self._factory is not None:
-            state = self._factory()
+        if self.factory is not None:
+            state = self.factory()
             if inspect.isawaitable(state):
                 if inspect.iscoroutine(state):
                     state.close()
@@ -357,8 +391,8 @@ class App:
     ) -> Session:
         """:meth:`open_session` that awaits an async state factory."""
         state = None
-        if self._factory is not None:
-            state = self._factory()
+        if self.factory is not None:
+            state = self.factory()
             if inspect.isawaitable(state):
                 state = await state
         return self._open_session(state, headers or {}, cookies or {}, userinfo)
@@ -371,11 +405,13 @@ class App:
         userinfo: Mapping[str, Any] | None,
     ) -> Session:
         if self.phase != "running":
+            self.counters["sessions_refused"] += 1
             raise Closed(NOT_RUNNING)
         limit = self.settings.max_sessions
         if limit and len(self._sessions) >= limit:
+            self.counters["sessions_refused"] += 1
             raise Busy(f"max_sessions ({limit}) is reached", retry_after=5.0)
-        template = self._template if self._template is not None else self._make_template(state)
+        template = self.template if self.template is not None else self.make_template(state)
         session = Session(self, secrets.token_urlsafe(16), template.open(), headers, cookies)
         session.userinfo = dict(userinfo or {})
         self._sessions[session.id] = session
@@ -383,7 +419,8 @@ class App:
         session.begin(self.open_hooks)
         return session
 
-    def _make_template(self, state: Any, schema: type[State] | None = None) -> Template:
+    def make_template(self, state: Any, schema: type[State] | None = None) -> Template:
+        """What sessions begin with, made of a state or what a factory gave."""
         if _is_schema(state):
             return Template(state({}))
         return Template(state if schema is None else schema(state))
@@ -413,7 +450,9 @@ class App:
         self.call_on_loop(self._broadcast, event, outgoing, label)
 
     def _broadcast(self, event: str, data: Any, label: str | None) -> None:
-        for session in tuple(self._sessions.values()):
+        sessions = tuple(self._sessions.values())
+        self.scheduler.count("emitted", len(sessions))
+        for session in sessions:
             session.push_event(event, data, label)
 
     def meant(self, session: Session | None) -> Session:
@@ -421,7 +460,7 @@ class App:
         if session is not None:
             return session
         turn = current_turn()
-        if turn is not None and turn.app is self and turn.session is not None:
+        if turn is not None and turn.session is not None and turn.app.events is self.events:
             running: Session = turn.session
             return running
         if len(self._sessions) == 1:
@@ -452,6 +491,7 @@ class App:
         refuse the transport then.
         """
         if self.phase != "running":
+            self.reception.counters["connections_refused"] += 1
             raise Closed(NOT_RUNNING)
         return self.reception.connect(
             transport, headers or {}, cookies or {}, userinfo, peer, binding, profile or Profile()
@@ -495,19 +535,21 @@ class App:
 
     # -- running things -----------------------------------------------------------------------
 
-    def call_on_loop(self, callback: Callable[..., object], *args: Any) -> None:
+    def call_on_loop(self, callback: Callable[..., object], *args: Any) -> bool:
         """Call ``callback(*args)`` on the loop: at once when the caller is there, else soon.
 
-        After the app has stopped nobody is there, and nothing happens.
+        After the app has stopped nobody is there; that is counted and nothing happens: False.
         """
         if self.loop is None:
             raise Closed(NOT_RUNNING)
         if self.phase == "stopped":
-            return
+            self.scheduler.count("late_calls")
+            return False
         if self.scheduler.on_loop():
             callback(*args)
         else:
             self.scheduler.post_to_loop(callback, *args)
+        return True
 
     def _check_alive(self) -> None:
         if self.phase in ("new", "stopped"):
@@ -531,18 +573,12 @@ class App:
         return await result if inspect.isawaitable(result) else result
 
     def stats(self) -> dict[str, Any]:
-        """Named counters: what exists now, and every place a message or frame can end."""
-        return {
-            "sessions": len(self._sessions),
-            "connections": len(self.reception.connections),
-            "links": sum(len(s.links) for s in self._sessions.values()),
-            "tasks": len(self._tasks),
-            **self.counters,
-            **self.reception.counters,
-            "files": self.files.stats(),
-            "messages": self.scheduler.stats(),
-            "events": dict(self.events.counters),
-        }
+        """Named counters: what exists now, and every place a message or frame can end.
+
+        Nested dicts of ints, read on the loop; ``docs/operations.md`` explains every key. It costs
+        the same for one session as for a hundred thousand.
+        """
+        return gather(self, len(self._tasks))
 
     def _report(self, what: str, error: BaseException | None) -> None:
         if error is None:

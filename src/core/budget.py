@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from ._counts import Counts
 from ._stream import Tally
 
 __all__ = ["Budget", "Payer"]
@@ -45,8 +46,13 @@ class Budget(Tally):
     look is taken when a 64th of the limit has been added, or a second later: commits stay cheap.
     """
 
-    def __init__(self, limit: int, on_close: Callable[[Payer], None] | None = None) -> None:
-        super().__init__(limit)
+    def __init__(
+        self,
+        limit: int,
+        on_close: Callable[[Payer], None] | None = None,
+        counts: Counts | None = None,
+    ) -> None:
+        super().__init__(limit, counts)
         self.links: set[Payer] = set()
         self.on_close = on_close
         self._next_total = 0

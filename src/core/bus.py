@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Container, Iterable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -64,17 +64,36 @@ class Bus:
         self._public: dict[str, Channel] = {}
         self._questions: dict[str, Question] = {}
         self._public_questions: dict[str, Question] = {}
+        # of code that was replaced: what they were given comes to its end
+        self._retired: list[Channel] = []
+        self.asking = 0  # asks of queries that are waited for
         self.counters = {
             "triggered": 0,
+            # every listener of a signal that was triggered
+            "offered": 0,
             "delivered": 0,
             "refused": 0,
+            # what was delivered, and where
+            "to_links": 0,
+            "to_reactions": 0,
+            "to_streams": 0,
+            "to_sessions": 0,
+            # how it ended in the queues of reactions and streams
+            "reacted": 0,
+            "reactions_failed": 0,
+            "heard": 0,
             "dropped_oldest": 0,
+            "expired": 0,
+            # why streams refused
             "dropped_newest": 0,
             "closed_slow": 0,
-            "expired": 0,
+            # questions, and what each of those who were asked made of them
             "queries": 0,
+            "asks": 0,
+            "answers": 0,
             "queries_failed": 0,
             "queries_timed_out": 0,
+            "queries_cancelled": 0,
         }
 
     # -- declaring --------------------------------------------------------------------------
@@ -220,13 +239,12 @@ class Bus:
             raise Closed("the app does not run: `async with app:` or `await app.start()` first")
         delivered = self._to_links(channel, data)
         refused = 0
-        self.counters["triggered"] += 1
         for reaction in channel.reactions:
-            if reaction.full and not await reaction.room(self._app.clock, ROOM):
-                refused += 1
-                continue
-            self._feed(reaction, data)
-            delivered += 1
+            if reaction.full:
+                await reaction.room(self._app.clock, ROOM)
+            taken = self._feed(reaction, data)
+            delivered += taken
+            refused += not taken
         for stream in tuple(channel.streams):
             if stream.full and stream.overflow == "block":
                 await stream.room(self._app.clock, ROOM)
@@ -235,13 +253,11 @@ class Bus:
             refused += not taken
         for audience in channel.per_session:
             for count, session in enumerate(self._sessions_of(channel, audience), 1):
-                if self._post(session, name, data, audience.handlers):
-                    delivered += 1
-                else:
-                    refused += 1
+                taken = self._post(session, name, data, audience.handlers)
+                delivered += taken
+                refused += not taken
                 if count % SLICE == 0:
                     await asyncio.sleep(0)
-        self._count(delivered, refused)
         return Delivered(delivered, refused)
 
     def trigger_soon(self, name: str, data: Any = None) -> None:
@@ -254,20 +270,11 @@ class Bus:
         self._app.call_on_loop(self._trigger_now, channel, data)
 
     def _trigger_now(self, channel: Channel, data: Any) -> None:
-        delivered = self._to_links(channel, data)
-        refused = 0
-        self.counters["triggered"] += 1
+        self._to_links(channel, data)
         for reaction in channel.reactions:
-            if reaction.full:
-                refused += 1
-            else:
-                self._feed(reaction, data)
-                delivered += 1
+            self._feed(reaction, data)
         for stream in tuple(channel.streams):
-            taken = self._offer(stream, data)
-            delivered += taken
-            refused += not taken
-        self._count(delivered, refused)
+            self._offer(stream, data)
         posts = [
             (session, reaction.handlers)
             for reaction in channel.per_session
@@ -278,24 +285,25 @@ class Bus:
     def _post_slice(
         self, name: str, data: Any, posts: list[tuple[Session, tuple[Any, ...]]], start: int
     ) -> None:
-        delivered = 0
-        part = posts[start : start + SLICE]
-        for session, handlers in part:
-            delivered += self._post(session, name, data, handlers)
-        self._count(delivered, len(part) - delivered)
+        for session, handlers in posts[start : start + SLICE]:
+            self._post(session, name, data, handlers)
         if start + SLICE < len(posts):
             self._app.scheduler.post_to_loop(self._post_slice, name, data, posts, start + SLICE)
 
-    def _count(self, delivered: int, refused: int) -> None:
-        self.counters["delivered"] += delivered
-        self.counters["refused"] += refused
+    def _count(self, where: str, delivered: bool) -> bool:
+        """Count what one listener was offered; as it happens, since a trigger may be cancelled."""
+        self.counters["offered"] += 1
+        self.counters["delivered" if delivered else "refused"] += 1
+        if delivered:
+            self.counters[where] += 1
+        return delivered
 
     def _post(self, session: Session, name: str, data: Any, handlers: tuple[Any, ...]) -> bool:
         try:
             session.post_event(name, data, handlers=handlers, lane=Lane.NORMAL)
         except (Busy, Closed):
-            return False
-        return True
+            return self._count("to_sessions", False)
+        return self._count("to_sessions", True)
 
     def _sessions_of(self, channel: Channel, reaction: SessionReaction) -> Iterable[Session]:
         if reaction.subscribed:
@@ -303,7 +311,9 @@ class Bus:
         return tuple(self._app.sessions.values())
 
     def _to_links(self, channel: Channel, data: Any) -> int:
+        """Begin to trigger: what raises here does so before anybody has heard of it."""
         if not channel.links:
+            self.counters["triggered"] += 1
             return 0
         encoded = encode_value(data)
         if len(encoded) > self._app.settings.max_frame_out:
@@ -311,11 +321,16 @@ class Bus:
                 f"the data of signal {channel.name!r} is {len(encoded)} bytes on the wire, above "
                 f"max_frame_out ({self._app.settings.max_frame_out})"
             )
+        self.counters["triggered"] += 1
         for link, links in tuple(channel.links.items()):
             links.push_signal(link, channel.name, encoded)
+            self._count("to_links", True)
         return len(channel.links)
 
     def _offer(self, stream: Stream, data: Any) -> bool:
+        return self._count("to_streams", self._put(stream, data))
+
+    def _put(self, stream: Stream, data: Any) -> bool:
         if stream.closed:
             return False
         if stream.full:
@@ -341,7 +356,9 @@ class Bus:
 
     # -- reactions --------------------------------------------------------------------------
 
-    def _feed(self, reaction: Reaction, data: Any) -> None:
+    def _feed(self, reaction: Reaction, data: Any) -> bool:
+        if reaction.full:
+            return self._count("to_reactions", False)
         reaction.items.append(data)
         if reaction.task is None:
             reaction.wake = asyncio.Event()
@@ -350,6 +367,7 @@ class Bus:
             )
         assert reaction.wake is not None
         reaction.wake.set()
+        return self._count("to_reactions", True)
 
     async def _react(self, reaction: Reaction) -> None:
         assert reaction.wake is not None
@@ -358,12 +376,22 @@ class Bus:
             while reaction.items:
                 data = reaction.items.popleft()
                 reaction.took()
+                reaction.working = True
+                end = "reacted"
                 try:
                     await self._app.call(reaction.fn, data)
                 except (Exception, asyncio.CancelledError) as error:
                     if task is not None and task.cancelling():
+                        end = "expired"
                         raise  # the app stops; else something the reaction awaited was cancelled
+                    end = "reactions_failed"
                     self._app.log.exception(f"a reaction failed: {_where(reaction.fn)}", error)
+                finally:
+                    reaction.working = False
+                    self.counters[end] += 1
+            if reaction.closed:
+                reaction.task = None
+                return
             reaction.wake.clear()
             await reaction.wake.wait()
 
@@ -386,12 +414,14 @@ class Bus:
         stream = Stream(
             self._app.settings.event_queue_size if maxsize is None else maxsize, overflow
         )
-        channel.streams.append(stream)
+        streams = channel.streams  # another channel may have them one day (adopt)
+        streams.append(stream)
         try:
             while True:
                 while stream.items:
                     data = stream.items.popleft()
                     stream.took()
+                    self.counters["heard"] += 1
                     yield data
                 if stream.closed:
                     return
@@ -399,7 +429,7 @@ class Bus:
                 await stream.getter
                 stream.getter = None
         finally:
-            channel.streams.remove(stream)
+            streams.remove(stream)
             stream.close()
             self.counters["expired"] += len(stream.items)
 
@@ -425,38 +455,39 @@ class Bus:
             raise NotFound(f"query {question.name!r} is answered by a session; ask it from one")
         app = self._app
         limit = app.settings.query_timeout if timeout is None else timeout
-        self.counters["queries"] += 1
+        counters = self.counters
+        counters["queries"] += 1
         asks: list[asyncio.Future[Any]] = []
+        waiting = True
         try:
             if session is not None:
                 for handlers in question.per_session:
-                    ask = session.ask(question.name, data, handlers=handlers, timeout=limit)
-                    asks.append(ask)  # at once, to be cancelled when the next one raises
+                    asks.append(session.ask(question.name, data, handlers=handlers, timeout=limit))
+                    counters["asks"] += 1
+                    self.asking += 1
             for fn in question.answers:
                 context = self._clean_context()
                 asks.append(app.start_task(app.call(fn, data), context=context))
+                counters["asks"] += 1
+                self.asking += 1
             pending = await within(app.clock, asks, limit)
+            waiting = False
         finally:
-            for ask in asks:
-                ask.cancel()
-        self.counters["queries_timed_out"] += len(pending)
-        results: list[Any] = []
-        failure: BaseException | None = None
-        for ask in asks:
-            if ask in pending:
-                continue
-            error = asyncio.CancelledError() if ask.cancelled() else ask.exception()
-            if error is None:
-                results.append(ask.result())
-            else:
-                failure = failure or error
-                self.counters["queries_failed"] += 1
+            _cancel(asks)  # also those that were asked before one could not be
+            self.asking -= len(asks)
+            if waiting:  # whoever asked was cancelled, or one of them could not be asked
+                counters["queries_cancelled"] += len(asks)
+        counters["queries_timed_out"] += len(pending)
+        results, failures = _outcomes(asks, pending)
+        counters["answers"] += len(results)
+        counters["queries_failed"] += len(failures)
         if not question.singleton:
             return results
         if results:
             return results[0]
-        if failure is not None:
-            raise failure
+        if failures:
+            asks.clear()  # this frame must not hold what is raised through it
+            raise failures.pop(0)
         raise Late(
             f"query {question.name!r} was not answered within {limit} s; its answer may still run"
         )
@@ -533,9 +564,53 @@ class Bus:
 
     # -- life -------------------------------------------------------------------------------
 
+    @property
+    def busy(self) -> bool:
+        """Whether a reaction has something to do."""
+        return any(
+            reaction.items or reaction.working
+            for channel in self._all()
+            for reaction in channel.reactions
+        )
+
+    @property
+    def waiting(self) -> int:
+        """What is in the queues of reactions and streams, and what reactions are at."""
+        return sum(
+            sum(len(reaction.items) + reaction.working for reaction in channel.reactions)
+            + sum(len(stream.items) for stream in channel.streams)
+            for channel in self._all()
+        )
+
+    def _all(self) -> Iterable[Channel]:
+        return (*self._channels.values(), *self._retired)
+
+    def adopt(self, other: Bus) -> None:
+        """Hold what another bus declares, in place of what was declared here.
+
+        Streams and subscribed clients go on with the signals of the same name. The old reactions
+        run for what they were given, then they end. ``other`` is this bus afterwards.
+        """
+        for name, channel in self._channels.items():
+            for reaction in channel.reactions:
+                reaction.retire()
+            following = other._channels.get(name)
+            if following is None:
+                for stream in tuple(channel.streams):
+                    stream.close()
+            else:
+                # The same list: whoever listens takes its stream out of it by itself.
+                following.streams, channel.streams = channel.streams, []
+                if not following.internal:
+                    following.links, channel.links = channel.links, {}
+        self._retired = [channel for channel in self._all() if channel.at_work]
+        self._channels, self._public = other._channels, other._public
+        self._questions, self._public_questions = other._questions, other._public_questions
+        other.__dict__ = self.__dict__
+
     def stop(self) -> None:
         """End every stream and reaction; what still waits is counted as expired."""
-        for channel in self._channels.values():
+        for channel in self._all():
             for reaction in channel.reactions:
                 self.counters["expired"] += len(reaction.items)
                 reaction.items.clear()
@@ -559,6 +634,28 @@ class Bus:
         if channel is None:
             raise NotFound(f"no signal {name!r}")
         return channel
+
+
+def _cancel(asks: Iterable[asyncio.Future[Any]]) -> None:
+    for ask in asks:
+        ask.cancel()
+
+
+def _outcomes(
+    asks: Iterable[asyncio.Future[Any]], pending: Container[asyncio.Future[Any]]
+) -> tuple[list[Any], list[BaseException]]:
+    """The answers, and why there was none, of those that are not pending."""
+    results: list[Any] = []
+    failures: list[BaseException] = []
+    for ask in asks:
+        if ask in pending:
+            continue
+        error = asyncio.CancelledError() if ask.cancelled() else ask.exception()
+        if error is None:
+            results.append(ask.result())
+        else:
+            failures.append(error)
+    return results, failures
 
 
 def _check_name(name: str, what: str) -> None:

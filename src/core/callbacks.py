@@ -45,6 +45,10 @@ class Subscription:
         """Stop hearing the event. A turn that has begun still runs the callback."""
         self._end(self)
 
+    def move(self, end: Callable[[Subscription], None]) -> None:
+        """Another table has it now."""
+        self._end = end
+
     def __repr__(self) -> str:
         return f"<Subscription {self.event!r} label={self.label!r} {self.handler.where}>"
 
@@ -109,6 +113,11 @@ class CallbackTable:
     def subscriptions(self) -> tuple[Subscription, ...]:
         """What is heard now, in the order it was asked for."""
         return self._subscriptions
+
+    def clear(self) -> None:
+        """Forget all subscriptions, which hold the table."""
+        with table_lock:
+            self._put(())
 
     def _drop(self, subscription: Subscription) -> None:
         with table_lock:

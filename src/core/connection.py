@@ -76,7 +76,7 @@ class Connection(ConnectionCore):
         """The transport has ended; nothing more arrives and nothing more leaves."""
         if self.closed:
             return
-        self._end()
+        self._end("eof")
         if self._opening is not None:
             self._opening.cancel()
         self._detach()
@@ -94,7 +94,7 @@ class Connection(ConnectionCore):
             return
         if close.packet is not None:
             self.transport.send([close.packet])
-        self._end()
+        self._end(close.code)
         self.transport.close(close.ws_code, close.reason)
 
     def gone(self) -> bool:
@@ -115,9 +115,9 @@ class Connection(ConnectionCore):
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _end(self) -> None:
+    def _end(self, code: str) -> None:
         self.closed = True
-        self.app.reception.disconnected(self)
+        self.app.reception.disconnected(self, code)
 
     def _detach(self) -> None:
         """Its link, if it has one, waits for its client's return."""
@@ -131,21 +131,30 @@ class Connection(ConnectionCore):
         self.links = self.link = None
 
     def first(self, packet: Packet, now: float) -> None:
+        counts = self.app.counts
+        counts.received += 1
         if self._opening is not None:
+            counts.bad += 1
             self._opening.cancel()
             self.end(make_close("bad_frame", "a frame before gr:welcome: wait for it"))
             return
         try:
             hello = parse_hello(packet)
         except LinkError as error:
+            counts.bad += 1
             self.end(error.close)
             return
+        counts.hellos += 1
         self._begin(hello)
 
     def _begin(self, hello: Hello) -> None:
+        hellos = self.app.reception.hellos
+        hellos["received"] += 1
+        hellos["pending"] += 1
         opening = self._open(hello)
         if not self.app.sync_opening:
             self._opening = self.app.start_task(opening)
+            self._opening.add_done_callback(self._never_began)
             return
         try:
             opening.send(None)
@@ -154,13 +163,30 @@ class Connection(ConnectionCore):
         raise AssertionError("opening a session waited although there was nothing to wait for")
 
     async def _open(self, hello: Hello) -> None:
+        reception = self.app.reception
+        end = "abandoned"
         try:
-            await self.app.reception.welcome(self, hello)
+            if await reception.welcome(self, hello):
+                end = "welcomed"
         except LinkError as error:
+            end = ""
+            reception.refused[error.code] += 1
             self.end(error.close)
             self._detach()  # from the link of an earlier hello
         finally:
             self._opening = None
+            self._answered(end)
+
+    def _never_began(self, task: asyncio.Task[None]) -> None:
+        if self._opening is task:  # cancelled before its first step
+            self._opening = None
+            self._answered("abandoned")
+
+    def _answered(self, end: str) -> None:
+        hellos = self.app.reception.hellos
+        hellos["pending"] -= 1
+        if end:
+            hellos[end] += 1
 
     def attached(self, links: Links, link: ServerLink) -> None:
         """Hello is answered: this connection carries ``link`` from now on, and no other."""

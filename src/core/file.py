@@ -115,9 +115,9 @@ class File:
         with self._lock:
             if self._ended:
                 return
-            path, raw = self._path, self._raw
+            path = self._path
             self._end()
-        if path is not None and (raw is None or path.exists()):
+        if path is not None:
             path.unlink(missing_ok=True)
         self._tell()
 
@@ -131,7 +131,7 @@ class File:
         if self._path is None:
             if self._spool is None or self._raw is None:
                 raise Closed(f"{self.name!r} came outside of a session: read() it")
-            self._path = self._spool(self, self._raw)
+            self._path, self._raw = self._spool(self, self._raw), None
         return self._path
 
     def _end(self) -> None:

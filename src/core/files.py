@@ -33,12 +33,12 @@ import secrets
 import shutil
 import tempfile
 import threading
-import weakref
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from .errors import BadPayload, Busy, Closed, GreenroomError, NotFound, TooLarge
 from .file import File, clean_mime, clean_name
@@ -89,8 +89,7 @@ class Capability:
         return self.until if self.word in self.files.capabilities else None
 
     def due(self, now: float) -> None:
-        self.files.revoke(self)
-        self.files.counters["capabilities_expired"] += 1
+        self.files.revoke(self, "expired")
 
 
 class Files:
@@ -101,7 +100,7 @@ class Files:
         self.capabilities: dict[str, Capability] = {}
         self.counters = dict.fromkeys(COUNTERS, 0)
         self._things: dict[str, dict[str, Upload | Offer]] = {}  # by session and id
-        self._spooled: dict[str, weakref.WeakSet[File]] = {}
+        self._spooled: dict[str, set[File]] = {}  # by session; small files that have a path now
         self._held: dict[str, int] = {}  # bytes by session
         self.total = 0  # bytes of all of them
         self._pool: ThreadPoolExecutor | None = None
@@ -178,15 +177,22 @@ class Files:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         with open(path, "wb", opener=lambda name, _: os.open(name, flags, 0o600)) as target:
             target.write(raw)
-        self.app.call_on_loop(self._spooled_one, session, file, path)
+        self.app.call_on_loop(self._spooled_one, session, file)
         return path
 
-    def _spooled_one(self, session: Session, file: File, path: Path) -> None:
+    def _spooled_one(self, session: Session, file: File) -> None:
         if session.ended:
             self.later(file.close)
-            self.later(partial(path.unlink, missing_ok=True))
         else:
-            self._spooled.setdefault(session.id, weakref.WeakSet()).add(file)
+            self._spooled.setdefault(session.id, set()).add(file)
+            self._hold(session.id, file.size)
+            file.when_ended(partial(self.app.call_on_loop, self._unspool, session.id, file))
+
+    def _unspool(self, session: str, file: File) -> None:
+        mine = self._spooled.get(session, set())
+        if file in mine:
+            mine.discard(file)
+            self._hold(session, -file.size)
 
     # -- downloads ------------------------------------------------------------------------------
 
@@ -209,7 +215,7 @@ class Files:
     def _provide(self, offer: Offer) -> None:
         if offer.session.ended:
             return
-        self.counters["downloads_offered"] += 1
+        self.counters["offers_made"] += 1
         self._things.setdefault(offer.session.id, {})[offer.id] = offer
         self._hold(offer.session.id, offer.held)
         self.watch(offer)
@@ -266,6 +272,7 @@ class Files:
             return None
         capability = Capability(self, method, subject, link.id, connection.binding)
         self.capabilities[capability.word] = capability
+        self.counters["capabilities_made"] += 1
         self.watch(capability)
         return capability
 
@@ -284,14 +291,16 @@ class Files:
         ):
             self.counters["capabilities_refused"] += 1
             raise NotFound("no such file, or its address has been used or is too old")
-        self.revoke(capability)
-        self.counters["capabilities_used"] += 1
+        self.revoke(capability, "used")
         return capability.subject
 
-    def revoke(self, capability: Capability | None) -> None:
+    def revoke(
+        self, capability: Capability | None, why: Literal["used", "expired", "dropped"] = "dropped"
+    ) -> None:
         """It is good for nothing any more."""
         if capability is None or self.capabilities.pop(capability.word, None) is None:
             return
+        self.counters[f"capabilities_{why}"] += 1
         if isinstance(capability.subject, Upload):
             capability.subject.capability = None
         else:
@@ -329,7 +338,6 @@ class Files:
         self._hold(session, -(thing.got if isinstance(thing, Upload) else thing.held))
         if not mine:
             self._things.pop(session, None)
-            self._held.pop(session, None)
         return True
 
     def _piece(self) -> int:
@@ -344,7 +352,10 @@ class Files:
         for thing in tuple(self._things.get(session.id, {}).values()):
             thing.end()
         for file in self._spooled.pop(session.id, ()):
+            file.when_ended(None)
+            self._hold(session.id, -file.size)
             self.later(file.close)
+        self._held.pop(session.id, None)
 
     async def stop(self) -> None:
         """Nothing is left, in memory or on disk. All sessions have ended."""
@@ -353,7 +364,6 @@ class Files:
         folder, self._folder = self._folder, None
         if folder is not None:
             await self.on_thread(partial(shutil.rmtree, folder, ignore_errors=True))
-        self.capabilities.clear()
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown()
@@ -361,9 +371,12 @@ class Files:
     def stats(self) -> dict[str, int]:
         """What there is, and the places a file can end."""
         things = [thing for mine in self._things.values() for thing in mine.values()]
+        uploads = Counter(thing.state for thing in things if isinstance(thing, Upload))
         return {
-            "uploads": sum(isinstance(thing, Upload) for thing in things),
-            "offers": sum(isinstance(thing, Offer) for thing in things),
+            "uploads_open": uploads["offered"] + uploads["receiving"],
+            "uploads_waiting": uploads["here"],  # to be named
+            "uploads": uploads.total(),
+            "offers": len(things) - uploads.total(),
             "capabilities": len(self.capabilities),
             "bytes": self.total,
             **self.counters,
@@ -411,11 +424,14 @@ COUNTERS: Final = (
     "uploads_claimed",  #         a payload named it
     "uploads_unclaimed",  #       none did, within file_ttl
     "uploads_refused",  #       announced, and not agreed to
-    "downloads_offered",
-    "downloads_done",  #        by one client, whole
-    "downloads_cut",  #         by one client, in the middle
+    "offers_made",  #           for download; each ends as one of the next two
     "offers_expired",
+    "offers_closed",  #         with its session
+    "downloads_done",  #        one client has all of an offer
+    "downloads_cut",  #         one client has not, over HTTP
+    "capabilities_made",  #     each ends as one of the next three
     "capabilities_used",
     "capabilities_expired",
+    "capabilities_dropped",  #  another took its place, or its file has ended
     "capabilities_refused",  #  a request with one that is not good (any more)
 )

@@ -66,9 +66,6 @@ class ServerLink(Stream):
         "acknowledged",
         "detached_at",
         "id",
-        "ignored",
-        "nacks",
-        "refused",
         "settings",
         "text_bytes",
     )
@@ -98,7 +95,6 @@ class ServerLink(Stream):
         self.state = NEW
         self.closing = None
         self.detached_at = now
-        self.refused = self.ignored = self.nacks = 0
         self.text_bytes = 0  # what the last packet, or the chunks it ended, came to
         self.acknowledged = False  # its client has shown that it takes what it is sent
         self._profile = PLAIN
@@ -125,6 +121,16 @@ class ServerLink(Stream):
             raise IllegalEvent(event, self.state) from None
         action(self, *args)
         self.state = state
+
+    def _take(self, event: str, *args: Any) -> None:
+        """A frame from the client ends as this event."""
+        cell = TABLE.get((event, self.state))
+        if cell is not None and cell[0] != "accept":  # which counts by itself
+            self._count(_ENDS[event if cell[0] == "ignore" else cell[0]])
+        self._fire(event, *args)
+
+    def _count(self, name: str) -> None:
+        setattr(self.counts, name, getattr(self.counts, name) + 1)
 
     # -- connections ------------------------------------------------------------------------
 
@@ -164,6 +170,10 @@ class ServerLink(Stream):
     ) -> None:
         self.revive()
         resumed = self.resume(0 if self.state == NEW else hello.seq)
+        if resumed:
+            self.counts.resumes += 1
+        elif self.state != NEW:
+            self.counts.renewals += 1
         welcome = make_welcome(
             self.settings,
             session=session,
@@ -256,9 +266,9 @@ class ServerLink(Stream):
     def _bad(self, now: float, message: str, code: str = "bad_frame") -> None:
         """A frame that costs the connection."""
         if code == "bad_frame":
-            self._fire("bad", self._bad_frame(now, message))
+            self._take("bad", self._bad_frame(now, message))
         else:
-            self._fire("bad", make_close(code, message))
+            self._take("bad", make_close(code, message))
 
     def _bad_frame(self, now: float, message: str) -> Close:
         """The close for a bad frame; the third within the window is the last."""
@@ -279,6 +289,7 @@ class ServerLink(Stream):
                 return [request]
         out: list[Request] = []
         self.heard_at = now
+        self.counts.received += 1
         limit = self.settings.max_frame_in
         if limit and len(data) + (sum(map(len, buffers)) if buffers else 0) > limit:
             self._bad(now, f"a frame is at most {limit} bytes", "too_large")
@@ -307,7 +318,6 @@ class ServerLink(Stream):
     def _frame(self, frame: dict[str, Any], look: _Look, now: float, out: list[Request]) -> None:
         if type(frame) is not dict:
             return self._bad(now, "a frame is a JSON object")
-        self.frames_in += 1
         kind = frame.get("type")
         if type(kind) is not str or not kind:
             return self._bad(now, "a frame has a type")
@@ -331,7 +341,7 @@ class ServerLink(Stream):
             return self._bad(now, f"{kind} has no id")
         else:
             event = "next" if number == self.ack + 1 else self._place(number, now)
-        return self._fire(event, now, number, kind, frame, look, over, out)
+        return self._take(event, now, number, kind, frame, look, over, out)
 
     def _place(self, number: int, now: float) -> str:
         """The event that an id other than the next one is."""
@@ -352,7 +362,7 @@ class ServerLink(Stream):
             self.refused_row = 0
             return False
         self.debt = debt
-        self.refused += 1
+        self.counts.over_rate += 1
         self.refused_row += 1
         if self.refused_row >= REFUSALS:
             self._fire("bad", make_close("rate_limited", "too many frames", after=RETRY_AFTER))
@@ -362,7 +372,6 @@ class ServerLink(Stream):
 
     def _do_accept(self, now: float, number: int, kind: str, *rest: Any) -> None:
         self.accept(number, kind.startswith("gr:"))
-        self.accepted += 1
         self.nack_row = 0
         self._do_run(now, number, kind, *rest)
 
@@ -412,11 +421,11 @@ class ServerLink(Stream):
         out.append(Request(name, number, kind, data, context))
 
     def _do_ignore(self, *args: Any) -> None:
-        self.ignored += 1
+        pass
 
     def _do_nack(self, now: float, *args: Any) -> None:
         self.nack()
-        self.nacks += 1
+        self.counts.nacks += 1
         self.nack_row += 1
         self._nacked_at = now
 
@@ -435,21 +444,34 @@ class ServerLink(Stream):
         elif seq > self.seq and self.state in (OPEN, GAPPED):
             self._bad(now, "gr:ack names a frame that was never sent")
         else:
-            self._fire("ack", now, seq)
+            self._take("ack", now, seq)
 
     def _do_acknowledge(self, now: float, seq: int) -> None:
         self.acknowledge(seq)
         self.acknowledged = self.acknowledged or seq > 0
 
     def _on_ping(self, data: Any, look: _Look, now: float, out: list[Request]) -> None:
-        self._fire("ping", now)
-        self._on_pong(data, look, now, out)
+        number = self._last_id(data, now)
+        if number >= 0:
+            self._take("ping", now)
+            self._look_for_gap(number, now)
 
     def _on_pong(self, data: Any, look: _Look, now: float, out: list[Request]) -> None:
+        number = self._last_id(data, now)
+        if number >= 0:
+            self._count("pings" if self.connected else "discarded")
+            self._look_for_gap(number, now)
+
+    def _last_id(self, data: Any, now: float) -> int:
+        """What a ping or pong says; -1: nothing that makes sense, and the connection ends."""
         number = (object_in(data) or {}).get("id", 0)
-        if type(number) is not int or number < 0:
-            self._bad(now, "id is the last id sent, or 0")
-        elif number > self.ack and self.connected:
+        if type(number) is int and number >= 0:
+            return number
+        self._bad(now, "id is the last id sent, or 0")
+        return -1
+
+    def _look_for_gap(self, number: int, now: float) -> None:
+        if number > self.ack and self.connected:
             event = self._place(number, now)
             self._fire(event, now)
 
@@ -463,16 +485,16 @@ class ServerLink(Stream):
             if error.code == "bad_frame":
                 self._bad(now, error.message)
             else:
-                self._fire("bad", error.close)
+                self._take("bad", error.close)
         else:
-            self._fire("hello", now, hello, out)
+            self._take("hello", now, hello, out)
 
     def _do_greet(self, now: float, hello: Hello, out: list[Request]) -> None:
         self.hold()
         out.append(Request("hello", None, "gr:hello", hello))
 
     def _on_bye(self, data: Any, look: _Look, now: float, out: list[Request]) -> None:
-        self._fire("bye", now, out)
+        self._take("bye", now, out)
 
     def _do_depart(self, now: float, out: list[Request]) -> None:
         self._do_leave("")
@@ -481,16 +503,19 @@ class ServerLink(Stream):
     def _on_batch(self, data: Any, look: _Look, now: float, out: list[Request]) -> None:
         if not is_list(data):
             return self._bad(now, "gr:batch holds a list of frames")
+        self._count("batches")
         for frame in data:
+            self.counts.received += 1
             kind = (object_in(frame) or {}).get("type")
             if isinstance(kind, str) and kind in _NEVER_IN_A_BATCH:
-                return self._bad(now, f"{kind} is never in a batch")
-            self._frame(frame, look, now, out)
+                self._bad(now, f"{kind} is never in a batch")
+            else:
+                self._frame(frame, look, now, out)
         return None
 
     def _on_chunk(self, data: Any, look: _Look, now: float, out: list[Request]) -> None:
         if self.state not in (OPEN, GAPPED):
-            return self._fire("bare", now)
+            return self._take("bare", now)
         if self._parts is None:
             self._parts = Parts(self.settings.max_frame_in)
         try:
@@ -499,7 +524,9 @@ class ServerLink(Stream):
             return self._bad(now, str(error))
         except OverflowError as error:
             return self._bad(now, str(error), "too_large")
+        self._count("parts")
         if whole is not None:
+            self.counts.received += 1
             self._text(whole, look[0], now, out)
         return None
 
@@ -564,30 +591,24 @@ class ServerLink(Stream):
         """Answer a ``gr:refresh``."""
         return self.result(number, dumps({"token": token, "expires": expires}))
 
-    def stats(self) -> dict[str, int]:
-        """What this link has counted since it was made, and what it holds."""
-        return {name: getattr(self, name) for name in _COUNTERS}
-
-
-_COUNTERS: Final = (
-    "frames_in",
-    "accepted",
-    "refused",
-    "ignored",
-    "nacks",
-    "frames_out",
-    "bytes_out",
-    "resent",
-    "merged",
-    "collapsed",
-    "emptied",
-    "dropped",
-    "sent_bytes",
-    "unsent_bytes",
-    "open_ids",
-)
 
 _NEVER_IN_A_BATCH: Final = frozenset(("gr:batch", "gr:hello", "gr:welcome", "gr:close"))
+
+# How a frame is counted, by the action it leads to; of ignored ones, by the event.
+_ENDS: Final[dict[str, str]] = {
+    "run": "bare",
+    "known": "repeated",
+    "early": "gapped",
+    "nack": "gapped",
+    "give_up": "gapped",
+    "acknowledge": "acks",
+    "pong": "pings",
+    "greet": "hellos",
+    "depart": "byes",
+    "shut": "bad",
+    "refuse": "bad",
+    "nothing": "discarded",
+}
 
 # Frames about the conversation. They have no id of their own.
 _ASIDES: Final[dict[str, Callable[..., None]]] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ._patch import Segmented
@@ -16,7 +17,7 @@ from ._route import LinksCore
 from .dispatch import carry_out
 from .encode import encode_value
 from .errors import GreenroomError
-from .hello import Hello, LinkError, Retry, make_close
+from .hello import GOING, Hello, LinkError, Retry, make_close
 from .link import Request, ServerLink
 from .link_table import EXPIRED
 
@@ -77,6 +78,8 @@ class Links(LinksCore):
         )
         app.deadlines.watch(self._watches[link])
         app.reception.outlet.mark(connection)
+        if app.broken is not None and fresh:
+            link.push_event("gr:broken", encode_value({"traceback": app.broken}))
         if fresh:
             session.view_event("view:opened", link)
 
@@ -97,6 +100,7 @@ class Links(LinksCore):
             self._snapshot,
             now,
         )
+        app.counters["links_opened"] += 1
         self.by_id[link.id] = link
         self._watches[link] = Watch(self, link)
         self.session.linked = True
@@ -116,6 +120,7 @@ class Links(LinksCore):
 
     def expired(self, link: ServerLink) -> None:
         """A link was away for longer than ``window``: its view is closed, its answers are kept."""
+        self.session.app.counters["links_expired"] += 1
         self.session.app.events.drop_link(link)
         self.session.view_event("view:closed", link)
         self._view_closed()
@@ -123,8 +128,7 @@ class Links(LinksCore):
     def _view_closed(self) -> None:
         """With the last view go the questions to the user."""
         if not self._has_views():
-            for call in tuple(self._questions):
-                self.confirmed(call, None)
+            self.dismiss_questions()
 
     def _has_views(self) -> bool:
         """Whether there is a client, or one that may come back to where it was."""
@@ -164,10 +168,21 @@ class Links(LinksCore):
             self._forget(link)
         self.by_id.clear()
         self.session.linked = False
-        for call in tuple(self._questions):
-            self.confirmed(call, None)
+        self.dismiss_questions()
+
+    def send_away(self, after: Callable[[], float]) -> None:
+        """The server goes: tell every client when to come back, behind what is in its stream."""
+        for link, connection in tuple(self.connections.items()):
+            connection.flush()
+            link.close("draining", GOING, after=after(), retry="fresh")
+            connection.flush()
+
+    def unsent(self) -> bool:
+        """Whether a client that is connected has not been handed all there is for it."""
+        return any(link.waiting for link in self.connections)
 
     def _forget(self, link: ServerLink) -> None:
+        self.session.app.counters["links_closed"] += 1
         self.session.app.events.drop_link(link)
         for task in self._work.pop(link, {}).values():
             task.cancel()
@@ -190,12 +205,17 @@ class Links(LinksCore):
         link.error(request.id, error.code, str(error), getattr(error, "retry_after", None))
         self.flush_soon(link)
 
-    def push_event(self, type: str, data: Encoded | None, label: str | None) -> None:
-        """Put an event into the streams, or those of one label."""
+    def push_event(self, type: str, data: Encoded | None, label: str | None) -> bool:
+        """Put an event into the streams, or those of one label; whether there was one to take it.
+
+        One whose client was away for longer than the window takes none; it counts that.
+        """
+        heard = False
         for link in tuple(self.by_id.values()):
             if label is None or link.label == label:
-                link.push_event(type, data, link.label)
+                heard = link.push_event(type, data, link.label) or heard
                 self._soon(link)
+        return heard
 
     def push_signal(self, link: ServerLink, name: str, data: Encoded) -> None:
         """Put a signal into the stream of a link that subscribed to it."""
@@ -240,26 +260,41 @@ class Links(LinksCore):
         """The questions of a link that are worked on beside the turns, by id."""
         return self._work.setdefault(link, {})
 
+    def asked(self) -> bool:
+        """Whether there are such questions."""
+        return any(self._work.values())
+
     # -- questions to the user ----------------------------------------------------------------
 
     def ask_user(self, question: Confirmation, message: str) -> None:
         """Show a dialog in every view; the first that answers wins."""
-        if not self._has_views():
+        if not self._has_views() or not self.session.app.running:
+            self.session.app.questions["unanswered"] += 1
             question.settle(None)
             return
         self._calls += 1
         self._questions[self._calls] = question
+        self.session.app.questions["open"] += 1
         self.push_event("gr:confirm", encode_value({"call": self._calls, "message": message}), None)
         clock = self.session.app.clock
         question.timer = clock.call_at(
             clock.time() + question.timeout, self.confirmed, self._calls, None
         )
 
+    def dismiss_questions(self) -> None:
+        """Nobody will answer any more."""
+        for call in tuple(self._questions):
+            self.confirmed(call, None)
+
     def confirmed(self, call: object, value: object) -> bool:
         """An answer has come; False when nothing was asked, or somebody answered before."""
         question = self._questions.pop(call, None) if isinstance(call, int) else None
         if question is not None:  # what is neither yes nor no would be taken for a yes
-            question.settle(value if isinstance(value, bool) else None)
+            answered = isinstance(value, bool)
+            questions = self.session.app.questions
+            questions["open"] -= 1
+            questions["answered" if answered else "unanswered"] += 1
+            question.settle(value if answered else None)
         return question is not None
 
 

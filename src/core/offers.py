@@ -17,7 +17,7 @@ import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal
 
 from .errors import BadPayload, Closed, GreenroomError, NotFound, Timeout
 from .types import Bytes
@@ -126,10 +126,11 @@ class Offer:
         self.taken_once = True
         self.touch()
 
-    def end(self) -> None:
+    def end(self, why: Literal["closed", "expired"] = "closed") -> None:
         """It stands no more; who is at it is cut off. On the loop."""
         self.ended = True
         if self._files.forget(self):
+            self._files.counters[f"offers_{why}"] += 1
             for capability in tuple(self.capabilities.values()):
                 self._files.revoke(capability)
             for download in tuple(self.sending):
@@ -143,8 +144,7 @@ class Offer:
         return self.touched + ttl if waits else None
 
     def due(self, now: float) -> None:
-        self._files.counters["offers_expired"] += 1
-        self.end()
+        self.end("expired")
 
 
 class Download:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import ipaddress
-import random
 import secrets
 import time
 from collections import Counter
@@ -19,9 +18,9 @@ from typing import TYPE_CHECKING, Any, cast
 from ._route import Outlet
 from .connection import Connection
 from .errors import Busy, Closed
-from .hello import Hello, LinkError, Profile, Retry, make_close
+from .hello import GOING, Hello, LinkError, Profile, Retry, make_close
 from .plans import call_injected
-from .token import BadToken, Tokens
+from .token import Tokens
 from .types import Transport
 
 if TYPE_CHECKING:
@@ -39,9 +38,13 @@ class Reception:
         "_minute",
         "_newcomers",
         "_tokens",
+        "closes",
         "connections",
         "counters",
+        "handshakes",
+        "hellos",
         "outlet",
+        "refused",
         "wall",
     )
 
@@ -52,9 +55,13 @@ class Reception:
         self.wall: Callable[[], float] = time.time  # tokens outlive the process and its clock
         self._newcomers: Counter[str] = Counter()  # new sessions by peer, in this minute
         self._minute = -1
-        self.outlet = Outlet(app.scheduler)
+        self.outlet = Outlet(app.scheduler, app.counts)
         self.connections: set[Connection] = set()
-        self.counters = {"connections_opened": 0, "connections_refused": 0, "hellos_refused": 0}
+        self.counters = {"connections_opened": 0, "connections_refused": 0}
+        self.hellos = {"received": 0, "welcomed": 0, "abandoned": 0, "pending": 0}
+        self.refused: Counter[str] = Counter()  # hellos, by code
+        self.handshakes: Counter[str] = Counter()  # that an adapter refused, by reason
+        self.closes: Counter[str] = Counter()  # how connections ended; "eof": their transport did
 
     # -- transports ---------------------------------------------------------------------------
 
@@ -82,21 +89,16 @@ class Reception:
         self._app.deadlines.watch(connection)
         return connection
 
-    def disconnected(self, connection: Connection) -> None:
-        """A connection has ended."""
+    def disconnected(self, connection: Connection, code: str) -> None:
+        """A connection has ended: by a close with that code, or ``eof``."""
         self.connections.discard(connection)
+        self.closes[code] += 1
 
-    def drain(self, drain: float) -> None:
-        """The server goes: tell every client when to come back, spread over ``drain`` seconds."""
+    def turn_away(self, after: Callable[[], float]) -> None:
+        """The server goes: tell those who have no link yet when to come back."""
         for connection in tuple(self.connections):
-            after = round(random.uniform(0, drain), 3)  # noqa: S311 - it spreads, it hides nothing
             if connection.link is None:
-                connection.end(
-                    make_close("draining", "the server is going", after=after, retry="fresh")
-                )
-            else:
-                connection.link.close("draining", "the server is going", after=after, retry="fresh")
-                connection.flush()
+                connection.end(make_close("draining", GOING, after=after(), retry="fresh"))
 
     # -- hellos -------------------------------------------------------------------------------
 
@@ -104,35 +106,34 @@ class Reception:
         """A token that opens ``session`` for another ``token_ttl``, and when it expires."""
         return self._tokens.sign(session.id, binding, self.wall())
 
-    async def welcome(self, connection: Connection, hello: Hello) -> None:
-        """Answer a hello: find or open the session, attach the link. Raises LinkError."""
+    async def welcome(self, connection: Connection, hello: Hello) -> bool:
+        """Answer a hello: find or open the session, attach the link. Raises LinkError.
+
+        False: its transport has ended meanwhile.
+        """
         session: Session | None = None
         if hello.token is not None:
             session = self._find(hello.token, connection)
         userinfo = await self._verify(connection, session)
         if connection.gone():
-            return
+            return False
         if session is None:
             session = await self._open(connection, userinfo)
             if connection.gone():
                 session.close("its client left before it was opened")
-                return
+                return False
         elif session.ended:
             raise LinkError("unauthorized", "this session is gone", retry="fresh")
         elif userinfo:
             session.userinfo.update(userinfo)
         session.attach(connection, hello)
+        return True
 
     def _find(self, token: str, connection: Connection) -> Session:
         """The session a token opens. Raises LinkError ``unauthorized``."""
-        try:
-            claims = self._tokens.verify(token, connection.binding, self.wall())
-        except BadToken:
-            self.counters["hellos_refused"] += 1
-            raise
+        claims = self._tokens.verify(token, connection.binding, self.wall())
         session = self._app.sessions.get(claims.session)
         if session is None or session.ended:
-            self.counters["hellos_refused"] += 1
             raise LinkError("unauthorized", "this session is gone", retry="fresh")
         if connection.links is not None and connection.links.session is not session:
             raise LinkError("unauthorized", "a token of another session", retry="fresh")
@@ -173,7 +174,6 @@ class Reception:
             if isinstance(verdict, Mapping):
                 userinfo.update(cast("Mapping[str, Any]", verdict))
             elif verdict is not True:
-                self.counters["hellos_refused"] += 1
                 retry: Retry = "never" if session is None else "fresh"
                 raise LinkError("unauthorized", "the session verifier said no", retry=retry)
         return userinfo
@@ -188,7 +188,6 @@ class Reception:
             self._minute, self._newcomers = minute, Counter()
         self._newcomers[peer] += 1
         if self._newcomers[peer] > limit:
-            self.counters["hellos_refused"] += 1
             raise LinkError("busy", "too many new sessions from this address", after=60.0)
 
 

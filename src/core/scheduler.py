@@ -6,15 +6,15 @@ worker threads, the sweep over long turns, deadlines of asks, reports.
 Threads. Everything here runs on the loop unless its docstring says otherwise. Workers live in
 ``Core.work``; they touch sessions they were given by the ready queue and the inbox, nothing else.
 
-Cut in the middle. ``drain`` refuses new messages, waits for the accepted ones until its deadline
-and drops the rest with Closed; every message ends in exactly one counter: ``run``, ``failed``,
-``cancelled``, ``expired`` or ``dropped``, or it was ``refused`` and never accepted.
+Cut in the middle. After ``refuse`` nothing new is accepted; ``cut`` drops what is queued with
+Closed and cancels what runs (``drain.py`` says when). Every message ends in exactly one counter:
+``run``, ``failed``, ``cancelled``, ``expired`` or ``dropped``, or it was ``refused`` and never
+accepted.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import sys
 import threading
@@ -75,10 +75,12 @@ class Scheduler(Core):
         self.on_report: Callable[[str, BaseException | None], None] | None = None
         self.on_blocked: Callable[[Blockage], None] | None = None
         self.blocked = 0  # how often the watchdog spoke
+        self.timer_counts = {"due": 0, "posted": 0, "skipped": 0, "refused": 0}
         self._sweeping: Alarm | None = None
         self._swept_begun = 0
         self._asks_alarm: Alarm | None = None
-        self._empty: asyncio.Future[None] | None = None
+        self._on_ended: Callable[[], None] | None = None
+        self._telling = False
         self._watchdog: Watchdog | None = None
         self._switch_interval: float | None = None
         periods = [settings.partial_after, settings.partial_every, settings.turn_timeout or 0.0]
@@ -101,7 +103,8 @@ class Scheduler(Core):
         used: Clock = clock or LoopClock(loop)
         self.clock = used
         self.clock_time = None if own else used.time
-        self.refusing = False
+        self.refusing = self._telling = False
+        self._on_ended = None
         if self.app is not None:
             self.middlewares = tuple(self.app.middlewares)
         self.attach(loop, context or copy_context())
@@ -116,19 +119,19 @@ class Scheduler(Core):
             )
             self._watchdog.start()
 
-    async def drain(self, seconds: float) -> int:
-        """Accept nothing more (but close messages), run what is queued, drop what is left.
+    def refuse(self, on_ended: Callable[[], None]) -> None:
+        """Accept nothing more but close messages; ``on_ended()`` is called when messages ended.
 
-        Waits at most ``seconds`` for running and queued messages. Then queued ones are
-        dropped with Closed and running ones cancelled. Returns how many were left.
+        On the loop, once for all that ended in one burst, and after what they made was delivered.
         """
         self.refusing = True
-        if self.pending and seconds > 0:
-            self._empty = asyncio.get_running_loop().create_future()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._empty
-            self._empty = None
+        self._on_ended = on_ended
+
+    def cut(self) -> int:
+        """Drop what is queued with Closed, cancel what runs. Returns how many messages there were.
+
+        What a worker runs sees ``gr.cancelled()``, and goes on if it likes.
+        """
         left = self.pending
         if left:
             for actor in self.busy_actors():
@@ -174,12 +177,14 @@ class Scheduler(Core):
 
     def look_for_end(self) -> None:
         """A message ended while draining. Any thread."""
-        if not self.pending:
-            self.post_to_loop(self._tell_empty)
+        if not self._telling:
+            self._telling = True
+            self.post_to_loop(self._tell_ended)
 
-    def _tell_empty(self) -> None:
-        if self._empty is not None and not self._empty.done() and not self.pending:
-            self._empty.set_result(None)
+    def _tell_ended(self) -> None:
+        self._telling = False  # first: what ends from now on is told again
+        if self._on_ended is not None:
+            self._on_ended()
 
     # -- what sessions use ------------------------------------------------------------------
 
@@ -228,20 +233,25 @@ class Scheduler(Core):
         """The message of a held turn; ``reply`` gets the turn."""
         return hold_message(Message, reply)
 
-    def delay(self, session: Actor, make: Callable[[], Message], delay: float) -> Timer:
-        """Post ``make()`` after ``delay`` seconds; a handle with ``cancel()``. Any thread."""
+    def delay(self, session: Actor, make: Callable[[Any], Message], delay: float) -> Timer:
+        """Post ``make(session)`` after ``delay`` seconds; a handle with ``cancel()``. Any thread."""
         return Timer(self, session, make, delay=delay)
 
     def every(
-        self, session: Actor, make: Callable[[], Message], every: float, delay: float | None = None
+        self,
+        session: Actor,
+        make: Callable[[Any], Message],
+        every: float,
+        delay: float | None = None,
     ) -> Timer:
-        """Post ``make()`` every so many seconds; a handle with ``cancel()``. Any thread."""
+        """Post ``make(session)`` every so many seconds; a handle with ``cancel()``. Any thread."""
         return Timer(self, session, make, delay=every if delay is None else delay, every=every)
 
     def spawn(self, session: Actor, message: Message) -> Job:
         """Run a message's handlers as a job beside the turns. Any thread."""
+        self.count("sent")
         if session.closed or self.refusing:
-            self.refused += 1
+            self.count("refused_closed")
             raise Closed(f"session {session.id!r} takes nothing new")
         return Job(self, session, message)
 
@@ -271,10 +281,13 @@ class Scheduler(Core):
         return future
 
     def stats(self) -> dict[str, int]:
-        """Counters: accepted + refused = sent; accepted = the sum of the others + pending."""
+        """The counters of messages; ``stats.py`` says how they hang together."""
         return {
+            "sent": self.sent,
             "accepted": self.accepted,
             "refused": self.refused,
+            "refused_busy": self.refused_busy,
+            "refused_closed": self.refused_closed,
             "run": self.run,
             "failed": self.failed,
             "cancelled": self.cancelled,
@@ -282,6 +295,7 @@ class Scheduler(Core):
             "dropped": self.dropped,
             "pending": self.pending,
             "workers": len(self.workers),
+            "waiting_in_pool": self.waiting_in_pool,
             "suspended": len(self.suspended),
             "blocked": self.blocked,
         }

@@ -184,11 +184,16 @@ class Session(Actions, SessionCore):
         return NO_LINKS if self._links is None else self._links.by_id
 
     @property
+    def all_links(self) -> Links | None:
+        """Its links and what belongs to them; None before its first client."""
+        return self._links
+
+    @property
     def log(self) -> SessionLog:
         """What its handlers printed and what went wrong, bounded."""
         if self._log is None:
             settings = self.app.settings
-            heard = settings.debug or settings.log_to_client
+            heard = (settings.debug or settings.log_to_client) and self.phase != "closed"
             self._log = SessionLog(self._tell_clients if heard else None)
         return self._log
 
@@ -217,9 +222,10 @@ class Session(Actions, SessionCore):
     def act(self, type: str, data: Any, label: str | None = None) -> None:
         """Send a frame to the clients; a ``gr:`` type too."""
         encoded = encode_event(self.app.settings, type, data)
+        self.app.scheduler.count("emitted")
         turn = current_turn()
         if turn is None or turn.ended or turn.concurrent or turn.app is not self.app:
-            self.app.call_on_loop(self.push_event, type, encoded, label)
+            self._push_soon(type, encoded, label)
         elif turn.outbox is None:
             turn.outbox = [Outgoing(self, type, encoded, label)]
         else:
@@ -230,17 +236,28 @@ class Session(Actions, SessionCore):
         data = {"level": record.level, "text": record.text, "time": record.time}
         if record.traceback is not None and self.app.settings.debug:
             data["traceback"] = record.traceback
-        self.app.call_on_loop(self.push_event, "gr:log", encode_value(data))
+        encoded = encode_value(data)
+        self.app.scheduler.count("emitted")
+        self._push_soon("gr:log", encoded, None)
+
+    def _push_soon(self, type: str, data: Encoded | None, label: str | None) -> None:
+        if not self.app.call_on_loop(self.push_event, type, data, label):
+            self.app.scheduler.count("unheard")
 
     def push_event(self, type: str, data: Encoded | None, label: str | None = None) -> None:
         """Put an encoded event into the streams. On the loop."""
-        if self._links is not None:
-            self._links.push_event(type, data, label)
+        heard = self._links is not None and self._links.push_event(type, data, label)
+        self.app.scheduler.count("shipped" if heard else "unheard")
 
     def on(
         self, event: str, callback: Callable[..., Any], *, label: str | None = None
     ) -> Subscription:
-        """``app.on`` for this session only; a handle with ``off()``."""
+        """``app.on`` for this session only; a handle with ``off()``.
+
+        Raises :class:`Closed` when the session has ended.
+        """
+        if self.phase == "closed":
+            raise Closed(f"session {self.id!r} has ended")
         if self._listeners is None:
             self._listeners = CallbackTable()
         self.app.handlers.claim(callback)
@@ -268,8 +285,11 @@ class Session(Actions, SessionCore):
             message = self.message(event, payload, Lane.NORMAL, priority, context)
             self.post(message)
             return None
-        make = partial(self.message, event, payload, Lane.BACKGROUND, priority, context)
-        make()  # an event without a handler is found out now, not when the timer fires
+
+        def make(session: Session) -> Message:
+            return session.message(event, payload, Lane.BACKGROUND, priority, context)
+
+        make(self)  # an event without a handler is found out now, not when the timer fires
         if every is None:
             assert delay is not None
             return self.app.scheduler.delay(self, make, delay)
@@ -440,7 +460,9 @@ class Session(Actions, SessionCore):
         return question
 
     def _ask_user(self, question: Confirmation, message: str) -> None:
+        self.app.questions["asked"] += 1
         if self._links is None:
+            self.app.questions["unanswered"] += 1
             question.settle(None)
         else:
             self._links.ask_user(question, message)
@@ -516,6 +538,7 @@ class Session(Actions, SessionCore):
             self._links.close(code, reason, retry)
             self._links = None
         self.ledger.forget()
+        self.over()
         self.app.session_ended(self)
 
     def _post_hooks(

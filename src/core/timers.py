@@ -5,7 +5,8 @@ loop's clock; :meth:`Timer.cancel` and the making of a timer may happen on any t
 to the loop.
 
 Cut in the middle: a timer that fires while its session closes finds the mailbox closed and ends.
-A message that a full mailbox refuses is counted there (``refused``) and the timer goes on.
+A message that a full mailbox refuses is counted there too and the timer goes on. Every firing is
+counted in ``Scheduler.timer_counts``: posted, skipped or refused.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ._fast import Actor, Message
-from .errors import Busy, Closed
+from .errors import Busy, Closed, NotFound
 from .types import Timer as Alarm
 
 if TYPE_CHECKING:
@@ -24,10 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["Timer"]
 
 
+def _nobody() -> None:
+    """The session of a timer that has ended."""
+
+
 class Timer:
     """The handle of a ``delay`` or ``every``; ``cancel`` it any number of times.
 
-    ``make`` gives the message for each firing. With ``every`` there is at most one message of this
+    ``make(session)`` gives the message for each firing; it must not hold the session itself. With ``every`` there is at most one message of this
     timer in the mailbox: a firing that finds one is left out and counted in ``skipped``.
     """
 
@@ -38,7 +43,7 @@ class Timer:
         self,
         scheduler: Scheduler,
         session: Actor,
-        make: Callable[[], Message],
+        make: Callable[[Any], Message],
         *,
         delay: float,
         every: float | None = None,
@@ -50,16 +55,12 @@ class Timer:
         self.fired = 0
         self.skipped = 0
         self._scheduler = scheduler
-        self._session = weakref.ref(session, self._gone)
-        self._make: Callable[[], Message] | None = make
+        self._session: Callable[[], Actor | None] = weakref.ref(session, self._gone)
+        self._make: Callable[[Any], Message] | None = make
         self._last: Message | None = None
         self._alarm: Alarm | None = None
         self._when = scheduler.time() + delay
-        if session.closed:
-            raise Closed(f"session {session.id!r} has ended")
-        timers: set[Any] = session.timers if session.timers is not None else set()
-        timers.add(self)
-        session.timers = timers
+        session.add_timer(self)
         if scheduler.on_loop():
             self._set()
         else:
@@ -72,7 +73,7 @@ class Timer:
         self.cancelled = True
         self._make = None
         self._last = None
-        session = self._session()
+        session, self._session = self._session(), _nobody  # the reference calls back: it holds us
         if session is not None and session.timers is not None:
             session.timers.discard(self)
         if self._alarm is not None:
@@ -99,19 +100,27 @@ class Timer:
         if self.cancelled or session is None or session.closed or self._make is None:
             self.cancel()
             return
+        counts = self._scheduler.timer_counts
+        counts["due"] += 1
         if self._last is not None and self._last.stage == 1:
             self.skipped += 1
+            counts["skipped"] += 1
         else:
-            message = self._make()
             try:
+                message = self._make(session)
                 session.post(message)
-                self.fired += 1
-                self._last = message
             except Busy:
-                pass  # counted by the mailbox
-            except Closed:
+                counts["refused"] += 1  # and the timer goes on
+            except (Closed, NotFound) as error:
+                counts["refused"] += 1
+                if isinstance(error, NotFound):  # the callback it was made for was taken off
+                    self._scheduler.report(f"a timer of session {session.id!r} ends: {error}")
                 self.cancel()
                 return
+            else:
+                self.fired += 1
+                self._last = message
+                counts["posted"] += 1
         if self.every is None:
             self.cancel()
             return

@@ -51,7 +51,7 @@ def test_then_patches_become_marks_largest_first() -> None:
     patch(large, 7000)
     large.committed(1.0)
     assert small.patch_bytes > 4000
-    assert (large.patch_bytes, large.collapsed) == (0, 1)
+    assert (large.patch_bytes, budget.counts.collapsed) == (0, 1)
 
 
 def test_then_the_largest_stalled_link_is_closed() -> None:

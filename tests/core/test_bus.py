@@ -952,7 +952,7 @@ def test_stopping_ends_streams_and_reactions_and_counts_what_waited(arun: Any) -
         await begun.wait()
         assert await taking == 0
         await app.stop(drain=0)
-        assert app.events.counters["expired"] == 2  # the two behind the one that ran
+        assert app.events.counters["expired"] == 3  # the one that was cut off, and two behind
         assert [data async for data in stream] == [1, 2]
 
         hold[0] = False

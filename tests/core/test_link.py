@@ -167,7 +167,7 @@ def test_frames_are_paid_back_with_time() -> None:
     assert send(1.0, 5) == 3
     assert send(1.25, 5) == 2
     assert send(9.0, 5) == 3
-    assert link.refused == 7
+    assert link.counts.over_rate == 7
     assert link.closing is None
 
 
@@ -299,6 +299,6 @@ def test_stats_count() -> None:
     link.receive(frame(type="add", id=1), 1.0)
     link.receive(frame(type="add", id=1), 1.0)
     link.receive(frame(type="add", id=5), 1.0)
-    stats = link.stats()
-    assert (stats["frames_in"], stats["accepted"], stats["ignored"], stats["nacks"]) == (3, 1, 1, 1)
-    assert stats["open_ids"] == 1
+    counts = link.counts
+    assert (counts.received, counts.accepted, counts.repeated, counts.gapped) == (3, 1, 1, 1)
+    assert (counts.nacks, counts.open_ids) == (1, 1)

@@ -143,7 +143,7 @@ def test_refusals_without_id_are_best_effort() -> None:
     )
     stream.hold()
     assert not stream.error(None, "not_found", "no")
-    assert stream.dropped == 9
+    assert (stream.counts.refusals_sent, stream.counts.refusals_dropped) == (32, 9)
 
 
 # -- logs and limits ----------------------------------------------------------------------------
