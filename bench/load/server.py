@@ -58,6 +58,16 @@ def compute(payload: int) -> int:
     return total
 
 
+def take(payload: gr.File) -> int:
+    size = payload.size
+    payload.close()
+    return size
+
+
+def give(session: gr.Session, payload: str) -> None:
+    session.download(payload)
+
+
 async def echo(
     scope: Message,
     receive: Callable[[], Awaitable[Message]],
@@ -122,7 +132,9 @@ def main(kind: str) -> None:
         switch_interval=0.001,
     )
     app = gr.App(
-        state={"n": 0}, handlers=[inline, eager, worker, sleep, spin, compute], settings=settings
+        state={"n": 0},
+        handlers=[inline, eager, worker, sleep, spin, compute, take, give],
+        settings=settings,
     )
     sock = open_socket("127.0.0.1", 0)
     if kind in ("picows", "websocket"):
