@@ -160,16 +160,16 @@ def _file(value: Any) -> Any:
     """The file in what a file input sends, ``[{"name", "type", "data"}]``, or in bytes."""
     if is_list(value) and len(value) == 1:
         value = value[0]
-    fields = object_in(value)
-    if fields is not None:
-        value = fields.get("data", value)
+    fields = object_in(value) or {}
+    value = fields.get("data", value)
     if not isinstance(value, Bytes):
         return value  # a File by now, or msgspec says what it is instead
     turn = current_turn()
     session = None if turn is None else turn.session
     spool = None if session is None else functools.partial(session.app.files.spool, session)
-    name = clean_name(value.name)
-    return File(name, clean_mime(value.mime, name), len(value), raw=value, spool=spool)
+    name = clean_name(value.name or str(fields.get("name", "")))
+    mime = clean_mime(value.mime or str(fields.get("type", "")), name)
+    return File(name, mime, len(value), raw=value, spool=spool)
 
 
 def _is_pydantic(hint: Any) -> bool:

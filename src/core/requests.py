@@ -93,7 +93,8 @@ def _piece(data: Any) -> tuple[str, Any]:
         raise Malformed("at is how many bytes of the file come before the piece")
     if raw is not None and not isinstance(raw, bytes):
         raise Malformed("data is bytes")
-    return "piece", {"file": file, "at": at, "data": raw, "last": last is True, "drop": drop}
+    told = {"file": file, "at": at, "data": raw, "last": last is True, "drop": drop is True}
+    return "piece", told
 
 
 def _refresh(data: Any) -> tuple[str, Any]:
