@@ -272,7 +272,9 @@ def test_the_files_of_the_files_page_go_up_and_down(arun: Any, tmp_path: Path) -
             assert client.state["size"] == 100_000
             await names["saving"](client, tmp_path)
             await client.call("export")
-            while not (tmp_path / "list.csv").is_file():
+            path = tmp_path / "list.csv"
+            while not (path.is_file() and path.read_bytes()):
                 await asyncio.sleep(0.002)
+            assert path.read_bytes() == b"name,size\n"
 
     arun(story)

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 from urllib.parse import urljoin
 
 from ..core.errors import Refused
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Download", "Files", "Progress"]
 
+Result = TypeVar("Result")
 Progress = Callable[[int, int], object]  #: bytes so far, bytes in all; called on the loop
 
 AHEAD: Final = 4  # pieces that are sent before the first is answered
@@ -69,7 +70,7 @@ class Download:
         A folder takes it under :attr:`name`, or ``name (1)`` and so on; nothing is overwritten.
         Raises FileExistsError for a path that is taken, :class:`Refused` as :meth:`read` does.
         """
-        path, file = await asyncio.to_thread(_create, Path(target), self.name)
+        path, file = await _opened(partial(_create, Path(target), self.name), _undo)
         try:
             with file:
                 await self._files.fetch(self._file, self._content, file, progress)
@@ -100,7 +101,7 @@ class Files:
         """See :meth:`Client.upload`."""
         if isinstance(source, (str, Path)):
             name = name or Path(source).name
-            body: BinaryIO = await asyncio.to_thread(Path(source).open, "rb")
+            body: BinaryIO = await _opened(partial(open, source, "rb"), lambda file: file.close())
         else:
             name = name or getattr(source, "name", "") or "file"
             mime = mime or getattr(source, "mime", "")
@@ -202,6 +203,27 @@ class Files:
 
 def _nobody(_at: int) -> None:
     pass
+
+
+async def _opened(work: Callable[[], Result], undo: Callable[[Result], object]) -> Result:
+    """What ``work()`` opens on a thread; ``undo`` it should nobody wait for it any more."""
+    opening = asyncio.get_running_loop().run_in_executor(None, work)
+
+    def late(over: asyncio.Future[Result]) -> None:
+        if not over.cancelled() and over.exception() is None:
+            undo(over.result())
+
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(late)  # the thread goes on
+        raise
+
+
+def _undo(created: tuple[Path, BinaryIO]) -> None:
+    path, file = created
+    file.close()
+    path.unlink(missing_ok=True)
 
 
 def _create(target: Path, name: str) -> tuple[Path, BinaryIO]:

@@ -169,7 +169,7 @@ def clean_name(name: str) -> str:
     name = "".join(c for c in name if unicodedata.category(c)[0] != "C").strip().strip(".")
     stem, dot, suffix = name.rpartition(".")
     if not dot or len(suffix.encode()) > 16:
-        stem, suffix = name, ""
+        stem, dot, suffix = name, "", ""
     room = NAME_BYTES - len(suffix.encode()) - len(dot)
     stem = stem.encode()[:room].decode(errors="ignore").strip()
     name = f"{stem}.{suffix}" if suffix else stem
