@@ -40,6 +40,12 @@ def worker(state: Any, payload: Any) -> None:
     state["n"] = payload
 
 
+@gr.handler(inline=True)
+def fill(state: Any, payload: int) -> None:
+    state["text"] = f"{state['n']}" + "x" * payload
+    state["n"] += 1
+
+
 def sleep(payload: float) -> None:
     time.sleep(payload)
 
@@ -133,7 +139,7 @@ def main(kind: str) -> None:
     )
     app = gr.App(
         state={"n": 0},
-        handlers=[inline, eager, worker, sleep, spin, compute, take, give],
+        handlers=[inline, eager, worker, fill, sleep, spin, compute, take, give],
         settings=settings,
     )
     sock = open_socket("127.0.0.1", 0)

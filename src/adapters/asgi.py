@@ -19,7 +19,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from ..core.errors import Busy, Closed
 from ..core.files import Files
@@ -49,6 +49,8 @@ class AsgiHost(Host, Protocol):
     def phase(self) -> str: ...
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None: ...
+    @property
+    def listeners(self) -> list[Callable[[], object]]: ...
     @property
     def views(self) -> Mapping[str, View]: ...
     @property
@@ -97,6 +99,8 @@ def lifespan(app: Host) -> Callable[[Any], AbstractAsyncContextManager[None]]:
 
 class Application:
     """The ASGI callable. Made by :func:`application`."""
+
+    socket_type: ClassVar[type[Socket]] = Socket
 
     def __init__(
         self,
@@ -194,7 +198,7 @@ class Application:
     async def _websocket(self, head: Head, scope: Scope, receive: Receive, send: Send) -> None:
         if (await receive())["type"] != "websocket.connect":
             return
-        socket = Socket(self.stall)
+        socket = self.socket_type(self.stall)
         connection = self.attach(socket, head, PROFILE)
         if isinstance(connection, Answer):
             await deny(scope, send, connection)
@@ -218,10 +222,13 @@ class Application:
         """
         settings = self.app.settings
         if not self._host_allowed(head):
+            self.app.turned_away("host")
             return _WRONG_HOST
         if head.path != SOCKET:
+            self.app.turned_away("path")
             return plain(404, "the WebSocket is at /ws")
         if not origin_allowed(head, settings):
+            self.app.turned_away("origin")
             return plain(403, "this page may not connect here (see Settings.origins)")
         if self.app.running and self.app.loop is not asyncio.get_running_loop():
             raise RuntimeError(

@@ -66,6 +66,16 @@ class Socket(Wire):
         super().__init__(limit, stall)
         self._connection: Connection | None = None
 
+    @staticmethod
+    def decode(message: bytes) -> Packet:
+        """A binary message as a packet. An echo that stands in for the app has its own form."""
+        return decode_binary(message)
+
+    @staticmethod
+    def encode(packet: Packet) -> bytes:
+        """The reverse of :meth:`decode`."""
+        return encode_binary(packet)
+
     def attached(self, connection: Connection) -> None:
         self._connection = connection
 
@@ -107,16 +117,6 @@ class Socket(Wire):
             if close.packet is not None:
                 self.send([close.packet])
         self.refuse(code, reason)
-
-    @staticmethod
-    def decode(message: bytes) -> Packet:
-        """A binary message as a packet. An echo that stands in for the app has its own form."""
-        return decode_binary(message)
-
-    @staticmethod
-    def encode(packet: Packet) -> bytes:
-        """The reverse of :meth:`decode`."""
-        return encode_binary(packet)
 
     def drained(self) -> None:
         if self._connection is not None:
@@ -301,16 +301,23 @@ class Server:
         if not ready.done():
             ready.cancel()
             await self._serving
+        self.app.listeners.append(server.stop_listening)
 
     async def stop(self, drain: float | None = None) -> None:
-        """Stop the app, which tells every client when to come back, then the server.
+        """Stop listening, then the app, which tells every client when to come back, then the rest.
 
         ``drain``: seconds; None is ``Settings.drain``. May be called any number of times.
         """
+        server = self._server
+        if server is not None:
+            for listener in server.servers:  # nobody new
+                listener.close()
         await self.app.stop(drain)
-        await self.application.closed()
-        if self._server is not None and self._serving is not None:
-            self._server.should_exit = True
+        if server is not None and self._serving is not None:
+            for connection in tuple(server.server_state.connections):
+                connection.shutdown()  # whom the app has not closed
+            await self.application.closed()
+            server.should_exit = True
             await self._serving
 
     async def wait(self) -> None:

@@ -35,6 +35,7 @@ export function builtIn(gr, type, data) {
   if (Object.hasOwn(ACTIONS, type)) return ACTIONS[type]?.(gr, data ?? {});
 }
 
+const TOASTS = 20; // at a time in one corner: the oldest gives way
 const KINDS = ["info", "success", "warning", "error"];
 const POSITIONS = ["top-left", "top-center", "top-right", "bottom-left", "bottom-center", "bottom-right"];
 
@@ -59,7 +60,9 @@ function notify({ message = "", title, kind = "info", position = "top-right", du
     for (const type of ["pointerenter", "focusin"]) toast.addEventListener(type, hold);
     for (const type of ["pointerleave", "focusout"]) toast.addEventListener(type, resume);
   }
-  region(POSITIONS.includes(position) ? position : "top-right").append(toast);
+  const place = region(POSITIONS.includes(position) ? position : "top-right");
+  place.append(toast);
+  while (place.children.length > TOASTS) place.firstElementChild?.remove();
 }
 
 /** The place toasts of one corner appear in. @param {string} position */
@@ -148,8 +151,10 @@ function style(data) {
 /** Load a module from our own origin, or one the page listed, and expose what it exports. @param {Greenroom} gr @param {{url?: string, name?: string}} data */
 async function importModule(gr, { url = "", name }) {
   const full = new URL(url, document.baseURI);
-  if (![location.origin, new URL(import.meta.url).origin, ...gr.imports].includes(full.origin)) {
-    throw new Error(`modules may not be imported from ${full.origin}`);
+  const origins = [location.origin, new URL(import.meta.url).origin, ...gr.imports];
+  // A blob has its page's origin, and a data URL that of a page without one.
+  if (!/^https?:$/.test(full.protocol) || !origins.includes(full.origin)) {
+    throw new Error(`modules may not be imported from ${full.protocol}//${full.host}`);
   }
   const stem = full.pathname.split("/").pop()?.replace(/\.\w+$/, "");
   const functions = Object.entries(await import(full.href)).filter(([, value]) => typeof value === "function");

@@ -24,8 +24,9 @@ import { Diverged, Mirror } from "./patch.js";
 const BACK_OFF = 0.25; // seconds, doubling
 const BACK_OFF_MAX = 10;
 const LATE_EVENTS = 100; // that wait for a handler
-const REFRESH_MIN = 30; // seconds
+const REFRESH_MIN = 5; // seconds
 const REFRESH_MAX = 12 * 3600;
+const REFRESH_AGAIN = 30; // after a refusal, or when our clock is ahead of the server's
 
 /**
  * Connect to a session. Returns at once; `gr.ready` resolves when the state is there.
@@ -471,9 +472,23 @@ export class Greenroom {
     this.#link.tick(now);
     if (now >= this.#refreshAt) {
       this.#refreshAt = Infinity; // the next token sets it again
-      if (this.#link.state === "live") this.#ask("gr:refresh", undefined).catch((error) => report("gr:refresh", error));
+      if (this.#link.state === "live") void this.#refresh();
     }
     this.#pump();
+  }
+
+  /** Ask for a new token, well before the one we have expires. */
+  async #refresh() {
+    try {
+      await this.#ask("gr:refresh", undefined);
+    } catch (error) {
+      const { code } = /** @type {GreenroomError} */ (error);
+      if (code === "lost" || code === "closed") return; // the next welcome brings one
+      report("the token was not renewed", error);
+      if (code === "unauthorized") return; // revoked: this session ends with its connection
+      this.#refreshAt = this.#clock.now() + REFRESH_AGAIN;
+      this.#schedule();
+    }
   }
 
   #tellStatus() {
@@ -522,7 +537,8 @@ export class Greenroom {
     if (!expires) return;
     // A moment of the calendar, or a number of seconds: no token lives for three years.
     const left = expires > 1e8 ? expires - this.#clock.wall() : expires;
-    this.#refreshAt = this.#clock.now() + Math.min(REFRESH_MAX, Math.max(REFRESH_MIN, left / 2));
+    const wait = left > 0 ? Math.max(REFRESH_MIN, left / 2) : REFRESH_AGAIN;
+    this.#refreshAt = this.#clock.now() + Math.min(REFRESH_MAX, wait);
   }
 }
 

@@ -16,8 +16,9 @@
 /** @typedef {{type: string, data?: any, label?: string, id?: number, seq?: number}} Frame */
 
 const MAX_DEPTH = 100;
-// Types that a browser would run with our origin's rights if a link led to them.
-const ACTIVE = /^(text\/html|application\/xhtml\+xml|(text|application)\/([\w.-]+\+)?xml|.*script.*)/i;
+// Types that a browser shows and never runs. Of any other, who opens a link to it may only save it:
+// a blob has the rights of our origin.
+const SHOWN = /^(image\/(?!svg)[\w.+-]+|(audio|video|font)\/[\w.+-]+|text\/(plain|csv)|application\/(pdf|json))$/;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -39,15 +40,17 @@ export class Bytes {
 
   /**
    * A URL made on first use. It is a blob's, and revoked when the value is replaced; SVG, which
-   * could run scripts as a blob of our origin, becomes a data URL; markup loses its type.
+   * could run scripts as a blob of our origin, becomes a data URL; what is neither a picture, a
+   * sound, a film, a font nor plain text loses its type.
    */
   get url() {
     if (this.#url === null) {
-      if (/^image\/svg\+xml/i.test(this.mime)) {
+      const type = (this.mime.split(";")[0] ?? "").trim().toLowerCase();
+      if (type === "image/svg+xml") {
         this.#url = `data:image/svg+xml;base64,${toBase64(this.bytes)}`;
       } else {
-        const type = ACTIVE.test(this.mime) ? "application/octet-stream" : this.mime;
-        this.#url = URL.createObjectURL(new Blob([/** @type {BlobPart} */ (this.bytes)], { type }));
+        const shown = SHOWN.test(type) ? this.mime : "application/octet-stream";
+        this.#url = URL.createObjectURL(new Blob([/** @type {BlobPart} */ (this.bytes)], { type: shown }));
         Bytes.urls += 1;
       }
     }
@@ -198,7 +201,7 @@ function bytesFrom(value, buffers) {
   if (typeof mime !== "string" || typeof name !== "string" || Object.keys(others).length) {
     throw new TypeError("$bytes goes with mime and name, which are strings, and nothing else");
   }
-  const bytes = typeof content === "string" ? fromBase64(content) : buffers[content];
+  const bytes = typeof content === "string" ? fromBase64(content) : Number.isInteger(content) && buffers[content];
   if (!bytes) throw new TypeError(`$bytes ${content} names no buffer of this message`);
   return new Bytes(bytes, mime, name);
 }

@@ -43,7 +43,9 @@ Off = Callable[[], None]
 BACK_OFF: Final = 0.25  # seconds, doubling
 BACK_OFF_MAX: Final = 10.0
 LATE_EVENTS: Final = 100  # that wait for a handler
-REFRESH_MIN, REFRESH_MAX = 30.0, 12 * 3600.0
+REFRESH_MIN: Final = 5.0  # seconds
+REFRESH_MAX: Final = 12 * 3600.0
+REFRESH_AGAIN: Final = 30.0  # after a refusal, or when our clock is ahead of the server's
 
 _log = logging.getLogger("greenroom.client")
 
@@ -428,8 +430,8 @@ class Client:
         if token is not None and expires:
             # A moment of the calendar, or a number of seconds: no token lives for three years.
             left = expires - time.time() if expires > 1e8 else expires
-            wait = min(REFRESH_MAX, max(REFRESH_MIN, left / 2))
-            self._refresh_at = self._clock.time() + wait
+            wait = max(REFRESH_MIN, left / 2) if left > 0 else REFRESH_AGAIN
+            self._refresh_at = self._clock.time() + min(REFRESH_MAX, wait)
 
     def _on_hang_up(self, code: int, reason: str) -> None:
         duplex, self._duplex = self._duplex, None
@@ -574,8 +576,18 @@ class Client:
         if self._refresh_at is not None and now >= self._refresh_at:
             self._refresh_at = None  # the next token sets it again
             if self._link.state is State.LIVE:
-                self._submit("gr:refresh", None)
+                self.ask("gr:refresh", None).add_done_callback(self._refreshed)
         self._pump()
+
+    def _refreshed(self, answer: asyncio.Future[Any]) -> None:
+        """A new token was asked for, well before the one we have expires."""
+        error = None if answer.cancelled() else answer.exception()
+        if not isinstance(error, Refused) or error.code in ("lost", "closed"):
+            return  # it is here, or the next welcome brings one
+        _log.warning("the token was not renewed: %s", error)
+        if error.code != "unauthorized":  # else revoked: this session ends with its connection
+            self._refresh_at = self._clock.time() + REFRESH_AGAIN
+            self._schedule()
 
 
 class LoopClock:

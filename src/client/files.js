@@ -166,6 +166,7 @@ function save(href, name) {
   link.href = href;
   link.download = name;
   link.rel = "noopener";
+  if (link.origin !== location.origin && link.protocol !== "blob:") link.target = "_blank"; // it is followed, not saved
   document.body.append(link);
   link.click();
   link.remove();

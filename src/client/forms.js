@@ -17,7 +17,8 @@
  * @module
  */
 
-import { Bytes } from "./codec.js";
+import { Bytes, put } from "./codec.js";
+import { get } from "./patch.js";
 
 /** @typedef {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} Control */
 
@@ -63,11 +64,13 @@ export async function controlValue(control, read = readFile) {
 async function formValue(form, read) {
   /** @type {Record<string, any>} */
   const result = {};
-  for (const element of form.elements) {
+  // The getter of the prototype: a field called "elements" would answer in its place.
+  const elements = Object.getOwnPropertyDescriptor(HTMLFormElement.prototype, "elements")?.get?.call(form);
+  for (const element of elements) {
     if (!isControl(element) || !element.name || element.disabled) continue;
     if (/^(submit|button|reset|image)$/.test(element.type)) continue;
-    if (element.type === "radio" && !(/** @type {HTMLInputElement} */ (element).checked)) result[element.name] ??= null;
-    else result[element.name] = await controlValue(element, read);
+    if (element.type === "radio" && !(/** @type {HTMLInputElement} */ (element).checked)) put(result, element.name, get(result, [element.name]) ?? null);
+    else put(result, element.name, await controlValue(element, read));
   }
   return result;
 }

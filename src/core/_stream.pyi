@@ -135,6 +135,11 @@ class Stream:
     def collapse(self) -> None:
         """Put a mark in the place of all unsent patches."""
 
+    def release(self) -> None:
+        """Forget what was sent, but not what goes out again just now: only the point from which a
+        resume is possible moves.
+        """
+
     def empty(self) -> None:
         """Lose everything. The next attach begins with a snapshot."""
 

@@ -518,19 +518,30 @@ cdef object no_form(object value):
 
 cdef str deep_path(object value):
     """Names the first keys on the way to what is nested too deep."""
-    cdef object found
-    # Depth first, without recursion: (value, key) pairs with their depth.
-    stack = [(value, ())]
-    while stack:
-        found, keys = stack.pop()
-        if len(keys) > LIMIT:
-            shown = "".join(f"[{key!r}]" for key in keys[:6])
-            return f"{shown}..."
-        if isinstance(found, dict):
-            stack.extend((item, (*keys, key)) for key, item in found.items())
-        elif isinstance(found, (list, tuple)):
-            stack.extend((item, (*keys, i)) for i, item in enumerate(found))
+    # Depth first, without recursion; what it holds is one iterator for each level.
+    cdef list ways = [inside(value)]
+    cdef list keys = []
+    cdef object key, found
+    while ways:
+        for key, found in ways[len(ways) - 1]:
+            if isinstance(found, (dict, list, tuple)):
+                keys.append(key)
+                if len(keys) >= LIMIT:
+                    return "".join([f"[{key!r}]" for key in keys[:6]]) + "..."
+                ways.append(inside(found))
+                break
+        else:
+            ways.pop()
+            if keys:
+                keys.pop()
     return ""
+
+
+cdef object inside(object value):
+    """Keys and values of a container, one after the other."""
+    if isinstance(value, dict):
+        return iter(value.items())
+    return enumerate(value) if isinstance(value, (list, tuple)) else iter(())
 
 
 # ---------------------------------------------------------------- encoded values

@@ -6,7 +6,8 @@ in. At any quiet point, when nothing is being done on the loop or a worker, what
 came out, plus what is still there; :data:`BALANCE` says it in full. In words:
 
 - A *connection* ends by its transport (``eof``) or by a close, which has a code.
-- A *hello* is welcomed, refused with a code, or abandoned because its transport went first.
+- A *hello* is welcomed, refused with a code, or abandoned because its transport went first or
+  its time was over.
 - A *frame* that a connection receives is accepted (it had the next id), bare (a request without
   id), known already, behind a gap, about the conversation, bad, or came too late.
 - An *accepted id* is answered with a result or an error, or its link ended first.

@@ -23,6 +23,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from greenroom import Settings, cli
+from greenroom.adapters.serving import url_of
 from greenroom.cli import load, run
 
 MAIN = """
@@ -433,6 +434,6 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 def test_urls_are_what_a_browser_takes() -> None:
     with run.listen("127.0.0.1", 0) as sock:
         port = sock.getsockname()[1]
-        assert run.url_of(sock, "127.0.0.1") == f"http://127.0.0.1:{port}"
-        assert run.url_of(sock, "0.0.0.0") == f"http://localhost:{port}"
-        assert run.url_of(sock, "::1") == f"http://[::1]:{port}"
+        assert url_of(sock, "127.0.0.1") == f"http://127.0.0.1:{port}"
+        assert url_of(sock, "0.0.0.0") == f"http://localhost:{port}"
+        assert url_of(sock, "::1") == f"http://[::1]:{port}"

@@ -79,7 +79,7 @@ def holders(thing: Any, depth: int = 4) -> str:
                     lines.append("  " * level + f"frame {holder.f_code.co_qualname}")
                 continue
             seen.add(id(holder))
-            if holder is target or type(holder).__name__ == "cell" and level > depth:
+            if holder is target or (type(holder).__name__ == "cell" and level > depth):
                 continue
             text = repr(holder) if not isinstance(holder, (dict, list)) else type(holder).__name__
             lines.append("  " * level + f"{type(holder).__name__} {text[:150]}")
