@@ -72,9 +72,9 @@ class Leash:
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
+    ) -> None:
         self._inside = False
-        return await self._limit.__aexit__(kind, error, traceback)
+        await self._limit.__aexit__(kind, error, traceback)
 
     def cut(self) -> None:
         """Now. Does nothing when the block has been left, or was told before."""

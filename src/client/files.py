@@ -101,17 +101,18 @@ class Files:
         """See :meth:`Client.upload`."""
         if isinstance(source, (str, Path)):
             name = name or Path(source).name
-            body: BinaryIO = await _opened(partial(open, source, "rb"), lambda file: file.close())
+            body: BinaryIO = await _opened(partial(_read, Path(source)), _close)
         else:
-            name = name or getattr(source, "name", "") or "file"
-            mime = mime or getattr(source, "mime", "")
+            name = name or str(getattr(source, "name", "")) or "file"
+            mime = mime or str(getattr(source, "mime", ""))
             body = io.BytesIO(source)
         with body:
             size = body.seek(0, io.SEEK_END)
             body.seek(0)
-            about = {"name": name, "size": size, "mime": clean_mime(mime or "", name)}
+            mime = clean_mime(mime or "", name)
+            about = {"name": name, "size": size, "mime": mime}
             told = object_in(await self._client.ask("gr:upload", about)) or {}
-            ref = FileRef(str(told.get("file", "")), name, about["mime"], size)
+            ref = FileRef(str(told.get("file", "")), name, mime, size)
             url = self._url(told)
             try:
                 if url is not None:
@@ -218,6 +219,14 @@ async def _opened(work: Callable[[], Result], undo: Callable[[Result], object]) 
     except asyncio.CancelledError:
         opening.add_done_callback(late)  # the thread goes on
         raise
+
+
+def _read(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _close(file: BinaryIO) -> None:
+    file.close()
 
 
 def _undo(created: tuple[Path, BinaryIO]) -> None:

@@ -98,7 +98,7 @@ class Files:
     def __init__(self, app: App) -> None:
         self.app = app
         self.capabilities: dict[str, Capability] = {}
-        self.counters = dict.fromkeys(COUNTERS, 0)
+        self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self._things: dict[str, dict[str, Upload | Offer]] = {}  # by session and id
         self._spooled: dict[str, set[File]] = {}  # by session; small files that have a path now
         self._held: dict[str, int] = {}  # bytes by session

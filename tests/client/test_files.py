@@ -13,7 +13,7 @@ import pytest
 from tests.adapters.test_asgi import on_uvicorn
 
 import greenroom as gr
-from greenroom.adapters import asgi, memory
+from greenroom.adapters import asgi, memory, websocket
 from greenroom.client import Client, connect
 from greenroom.core.types import FileRef
 
@@ -42,6 +42,14 @@ async def served(way: str, **settings: Any) -> AsyncGenerator[Served]:
             yield Served(app, lambda **options: connect(lambda: memory.connect(app), **options))
             return
 
+        if way == "fast":
+            server = await websocket.serve(app, port=0)
+            try:
+                yield Served(app, lambda **options: connect(f"{server.url}/ws", **options))
+            finally:
+                await server.stop()
+            return
+
         async def mounted(scope: Any, receive: Any, send: Any) -> None:
             await inner({**scope, "root_path": "/live"} | {"path": scope["path"]}, receive, send)
 
@@ -51,7 +59,7 @@ async def served(way: str, **settings: Any) -> AsyncGenerator[Served]:
             yield Served(app, lambda **options: connect(url, **options))
 
 
-WAYS = pytest.mark.parametrize("way", ["http", "memory"])
+WAYS = pytest.mark.parametrize("way", ["http", "fast", "memory"])
 
 
 @WAYS

@@ -46,7 +46,7 @@ def fails(session: gr.Session, payload: gr.File) -> None:
     raise RuntimeError("no")
 
 
-HANDLERS = [take, several, form, plain, fails]
+HANDLERS: list[Any] = [take, several, form, plain, fails]
 
 
 def in_frame(raw: bytes) -> dict[str, str]:
