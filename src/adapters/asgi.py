@@ -214,10 +214,13 @@ class Application:
         """
         settings = self.app.settings
         if not self._host_allowed(head):
+            self.app.turned_away("host")
             return _WRONG_HOST
         if head.path != SOCKET:
+            self.app.turned_away("path")
             return plain(404, "the WebSocket is at /ws")
         if not origin_allowed(head, settings):
+            self.app.turned_away("origin")
             return plain(403, "this page may not connect here (see Settings.origins)")
         if self.app.running and self.app.loop is not asyncio.get_running_loop():
             raise RuntimeError(

@@ -503,6 +503,10 @@ class App:
             transport, headers or {}, cookies or {}, userinfo, peer, binding, profile or Profile()
         )
 
+    def turned_away(self, reason: str) -> None:
+        """An adapter refused a client before it connected; ``reason`` is one word: it is counted."""
+        self.reception.handshakes[reason] += 1
+
     def session_ended(self, session: Session) -> None:
         """A session has taken its last step."""
         if self._sessions.pop(session.id, None) is not None:

@@ -146,6 +146,7 @@ class RecordingHost:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings(secret="for-tests")  # noqa: S106
         self.connections: list[RecordedConnection] = []
+        self.refused: list[str] = []  # reasons for which an adapter turned clients away
         self.refusal: Exception | None = None
         self.on_connect: Callable[[RecordedConnection], object] | None = None
         self.phase = "running"
@@ -165,6 +166,9 @@ class RecordingHost:
 
     async def stop(self, drain: float | None = None) -> None:
         self.phase = "stopped"
+
+    def turned_away(self, reason: str) -> None:
+        self.refused.append(reason)
 
     def connect(self, transport: Transport, **facts: Any) -> RecordedConnection:
         if self.refusal is not None:

@@ -75,6 +75,9 @@ class EchoHost:
     async def stop(self, drain: float | None = None) -> None:
         """There is nothing to stop."""
 
+    def turned_away(self, reason: str) -> None:
+        """Nobody counts."""
+
     def connect(self, transport: Transport, **_facts: Any) -> Echo:
         return Echo(transport)
 

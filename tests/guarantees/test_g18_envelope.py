@@ -315,7 +315,7 @@ talks = st.lists(messages(), max_size=8)
 
 
 @given(opening=openings, sent=talks, at=cuts)
-@settings(max_examples=100, deadline=None, suppress_health_check=RELAXED)
+@settings(max_examples=50, deadline=None, suppress_health_check=RELAXED)
 def test_g18_envelopes(
     servers: list[Stage], opening: Any, sent: list[tuple[int, bytes]], at: list[int] | None
 ) -> None:
