@@ -48,7 +48,7 @@ __all__ = ["Server", "serve", "switch", "tls_context"]
 
 HEAD_BYTES: Final = 64 * 1024
 PATH: Final = SOCKET.encode()
-PROFILE: Final = Profile(limited=True)
+PROFILE: Final = Profile(limited=True, http=True)
 
 logger = logging.getLogger("greenroom.websocket")
 
