@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import dataclasses
 import inspect
 import json
+import re
 import sys
 import textwrap
 from collections.abc import AsyncGenerator, Generator
@@ -58,6 +60,45 @@ async def run_page(page: Path) -> dict[str, Any]:
     finally:
         del sys.modules["page"]
     return module.__dict__
+
+
+def test_the_verifier_of_the_security_page(arun: Any) -> None:
+    async def story() -> None:
+        made = await run_page(ROOT / "docs" / "security.md")
+        assert len(made["settings"].csp) == 4
+        async with made["app"] as app:
+            (login,) = made["logins"]
+            stranger = await Visitor(app, cookies={"login": "guessed"}).hello()
+            assert stranger["data"]["code"] == "unauthorized"
+            ada = await Visitor(app, cookies={"login": login}).open()
+            assert ada.session.userinfo == {"name": "Ada", "admin": True}
+            ada.send("log_out_everywhere")
+            assert (await ada.until("gr:close"))["data"]["code"] == "unauthorized"
+            again = await Visitor(app, cookies={"login": login}).hello(**ada.back())
+            assert again["data"]["code"] == "unauthorized"
+
+    arun(story)
+
+
+def test_the_security_page_names_settings_that_exist_and_forgets_none() -> None:
+    text = (ROOT / "docs" / "security.md").read_text("utf-8")
+    rows = [row for row in text.splitlines() if row.startswith("| ")]
+    named = {
+        word
+        for row in rows
+        for cells in [row.strip("| ").split(" | ")]
+        if len(cells) > 2
+        for word in re.findall(r"`([a-z_]+)`", cells[2])
+    }
+    known = {field.name for field in dataclasses.fields(Settings)}
+    assert named - {"imports"} <= known
+    about = (
+        "secret debug log_to_client expose origins hosts trusted_proxies csp authorize token_ttl "
+        "max_frame_in inflight hello_timeout rate burst session_ttl unused_ttl max_connections "
+        "max_sessions max_sessions_per_peer max_waiting_per_peer max_hellos max_links "
+        "mailbox_messages mailbox_bytes log_bytes total_log_bytes dead turn_timeout workers_max"
+    )
+    assert set(about.split()) - named - set(re.findall(r"`([a-z_]+)", text)) == set()
 
 
 @pytest.mark.parametrize("page", ["docs/state.md", "docs/testing.md", "docs/reload.md"])
@@ -295,3 +336,30 @@ def test_the_documented_words_of_make_exist() -> None:
                 words = line.split("#")[0].split()
                 if words[:1] == ["make"]:
                     assert words[1] in phony, (name(page), line)
+
+
+# -- docs/files.md --------------------------------------------------------------------------------
+
+
+def test_the_files_of_the_files_page_go_up_and_down(arun: Any, tmp_path: Path) -> None:
+    async def story() -> None:
+        names = await run_page(ROOT / "docs/files.md")
+        handlers = [names[name] for name in ("take", "album", "export")]
+        async with (
+            App(handlers=handlers) as app,
+            connect(lambda: memory.connect(app)) as client,
+        ):
+            path = tmp_path / "a.txt"
+            path.write_bytes(b"a" * 100_000)
+            names["client"] = client
+            await names["send"](client, path)
+            assert client.state["name"] == "a.txt"
+            assert client.state["size"] == 100_000
+            await names["saving"](client, tmp_path)
+            await client.call("export")
+            path = tmp_path / "list.csv"
+            while not (path.is_file() and path.read_bytes()):
+                await asyncio.sleep(0.002)
+            assert path.read_bytes() == b"name,size\n"
+
+    arun(story)

@@ -68,7 +68,7 @@ if found != PICOWS:
 WSProtocol: Any = getattr(picows.picows, "WSProtocol")  # noqa: B009  # in no stub
 
 READ_ROOM: Final = 2048  # bytes a parser begins with; it grows with what arrives
-LARGE: Final = 16 * 1024  # bytes; after a frame above this the parser is replaced by a small one
+LARGE: Final = 16 * 1024  # bytes; after more at a time the parser is replaced by a small one
 
 logger = logging.getLogger("greenroom.websocket")
 
@@ -216,7 +216,7 @@ class Wire(WSListener):
                 self._data(TEXT, True, payload)
         else:
             self._frame(frame)
-        if frame.payload_size > LARGE:
+        if frame.payload_size > LARGE or frame.tail_size > LARGE:
             self._grown = True
         if self._grown and frame.last_in_buffer and not frame.tail_size:
             self._grown = False

@@ -25,6 +25,8 @@ class Payer(Protocol):
     @property
     def stalled(self) -> bool: ...
     @property
+    def flowing(self) -> bool: ...
+    @property
     def patch_bytes(self) -> int: ...
     @property
     def unsent_bytes(self) -> int: ...
@@ -40,9 +42,9 @@ class Budget(Tally):
     """The bytes that the logs of one app's links may hold together (``total_log_bytes``).
 
     Above it, until it is met again: streams without a connection are emptied, oldest first; then
-    unsent patches become snapshot marks, largest first; then the largest stalled link is closed
-    as a slow consumer; at last what was sent to clients that read but do not acknowledge is
-    forgotten, largest first. ``on_close(link)`` tells the app of a link that was closed: nobody
+    patches that a stalled transport holds up become snapshot marks, largest first; then what was
+    sent and not acknowledged is forgotten, largest first; at last the largest stalled link is
+    closed as a slow consumer. ``on_close(link)`` tells the app of a link that was closed: nobody
     was looking at it.
 
     Those who lose nothing by it pay until a 64th of the limit is free, so that the next commit
@@ -78,24 +80,25 @@ class Budget(Tally):
             link.empty()
             if self.total <= goal:
                 return
-        patched = [link for link in self.links if link.patch_bytes]
+        # Those of a link that reads are on their way out: it has done nothing to pay for.
+        patched = [link for link in self.links if link.patch_bytes and not link.flowing]
         for link in sorted(patched, key=lambda link: -link.patch_bytes):
             link.collapse()
+            if self.total <= goal:
+                return
+        unacknowledged = [link for link in self.links if link.sent_bytes]
+        for link in sorted(unacknowledged, key=lambda link: -link.sent_bytes):
+            link.release()
             if self.total <= goal:
                 return
         stalled = [link for link in self.links if link.stalled and _held(link)]
         for link in sorted(stalled, key=lambda link: -_held(link)):
             if self.total <= self.limit:
-                break
+                return
             link.overflow(now)
             link.empty()  # it comes back to a snapshot
             if self.on_close is not None:
                 self.on_close(link)
-        unacknowledged = [link for link in self.links if link.sent_bytes]
-        for link in sorted(unacknowledged, key=lambda link: -link.sent_bytes):
-            if self.total <= goal:
-                return
-            link.release()
 
 
 def _held(link: Payer) -> int:

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from ._patch import decode_value
 from ._stream import Request, Stream, Tally
+from ._text import holds_file
 from .budget import Budget
 from .hello import (
     SILENT,
@@ -147,6 +148,11 @@ class ServerLink(Stream):
     def stalled(self) -> bool:
         """Whether its transport has no room for what there is."""
         return self.blocked and self.connected
+
+    @property
+    def flowing(self) -> bool:
+        """Whether what there is goes out at the end of this burst."""
+        return self.connected and not self.blocked
 
     def attach(
         self,
@@ -407,10 +413,13 @@ class ServerLink(Stream):
             if special:
                 held = buffers if self.binary else ()
                 data, context = decode_value(data, held), decode_value(context, held)
-            if read is not None:
-                name, data = read(data)
+            named = special and (holds_file(data) or holds_file(context))
+            if read is None:
+                name = "named" if named else "event"
+            elif named:
+                raise Malformed("only events carry files")
             else:
-                name = "event"
+                name, data = read(data)
         except ValueError as error:
             self.error(number, "bad_payload", str(error))
             return

@@ -69,6 +69,7 @@ class Links(LinksCore):
         token, expires = app.reception.make_token(session, connection.binding)
         self.connections[link] = connection
         connection.attached(self, link)
+        connection.generation = session.generation
         link.attach(
             hello,
             now,
@@ -181,6 +182,12 @@ class Links(LinksCore):
     def unsent(self) -> bool:
         """Whether a client that is connected has not been handed all there is for it."""
         return any(link.waiting for link in self.connections)
+
+    def turn_out(self, code: str, reason: str) -> None:
+        """End every connection. The links wait for whoever may come back."""
+        for link, connection in tuple(self.connections.items()):
+            link.close(code, reason)
+            connection.flush()
 
     def _forget(self, link: ServerLink) -> None:
         self.session.app.counters["links_closed"] += 1

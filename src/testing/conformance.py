@@ -146,12 +146,14 @@ class RecordingHost:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings(secret="for-tests")  # noqa: S106
         self.connections: list[RecordedConnection] = []
+        self.refused: list[str] = []  # reasons for which an adapter turned clients away
         self.refusal: Exception | None = None
         self.on_connect: Callable[[RecordedConnection], object] | None = None
         self.phase = "running"
         self.listeners: list[Callable[[], object]] = []
         self.views: Mapping[str, Any] = {}
         self.handlers: Any = SimpleNamespace(names={}, left_out=[])
+        self.files: Any = None  # no check moves one
         self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         self._arrived = asyncio.Event()
@@ -165,6 +167,9 @@ class RecordingHost:
 
     async def stop(self, drain: float | None = None) -> None:
         self.phase = "stopped"
+
+    def turned_away(self, reason: str) -> None:
+        self.refused.append(reason)
 
     def connect(self, transport: Transport, **facts: Any) -> RecordedConnection:
         if self.refusal is not None:

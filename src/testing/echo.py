@@ -64,6 +64,7 @@ class EchoHost:
         self.listeners: list[Callable[[], object]] = []
         self.views: Mapping[str, Any] = {}
         self.handlers: Any = SimpleNamespace(names={}, left_out=[])
+        self.files: Any = None  # it has no sessions to send any
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -74,6 +75,9 @@ class EchoHost:
 
     async def stop(self, drain: float | None = None) -> None:
         """There is nothing to stop."""
+
+    def turned_away(self, reason: str) -> None:
+        """Nobody counts."""
 
     def connect(self, transport: Transport, **_facts: Any) -> Echo:
         return Echo(transport)

@@ -47,10 +47,15 @@ def test_detached_streams_pay_first_oldest_first() -> None:
 def test_then_patches_become_marks_largest_first() -> None:
     budget = Budget(10_000)
     small, large = linked(budget), linked(budget)
+    reading = linked(budget)
     patch(small, 4000)
     patch(large, 7000)
+    patch(reading, 2000)
+    small.take(1.0, -1)
+    large.take(1.0, -1)
     large.committed(1.0)
     assert small.patch_bytes > 4000
+    assert reading.patch_bytes > 2000
     assert (large.patch_bytes, budget.counts.collapsed) == (0, 1)
 
 
