@@ -336,3 +336,30 @@ def test_the_documented_words_of_make_exist() -> None:
                 words = line.split("#")[0].split()
                 if words[:1] == ["make"]:
                     assert words[1] in phony, (name(page), line)
+
+
+# -- docs/files.md --------------------------------------------------------------------------------
+
+
+def test_the_files_of_the_files_page_go_up_and_down(arun: Any, tmp_path: Path) -> None:
+    async def story() -> None:
+        names = await run_page(ROOT / "docs/files.md")
+        handlers = [names[name] for name in ("take", "album", "export")]
+        async with (
+            App(handlers=handlers) as app,
+            connect(lambda: memory.connect(app)) as client,
+        ):
+            path = tmp_path / "a.txt"
+            path.write_bytes(b"a" * 100_000)
+            names["client"] = client
+            await names["send"](client, path)
+            assert client.state["name"] == "a.txt"
+            assert client.state["size"] == 100_000
+            await names["saving"](client, tmp_path)
+            await client.call("export")
+            path = tmp_path / "list.csv"
+            while not (path.is_file() and path.read_bytes()):
+                await asyncio.sleep(0.002)
+            assert path.read_bytes() == b"name,size\n"
+
+    arun(story)

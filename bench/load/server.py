@@ -64,6 +64,16 @@ def compute(payload: int) -> int:
     return total
 
 
+def take(payload: gr.File) -> int:
+    size = payload.size
+    payload.close()
+    return size
+
+
+def give(session: gr.Session, payload: str) -> None:
+    session.download(payload)
+
+
 async def echo(
     scope: Message,
     receive: Callable[[], Awaitable[Message]],
@@ -129,7 +139,7 @@ def main(kind: str) -> None:
     )
     app = gr.App(
         state={"n": 0},
-        handlers=[inline, eager, worker, fill, sleep, spin, compute],
+        handlers=[inline, eager, worker, fill, sleep, spin, compute, take, give],
         settings=settings,
     )
     sock = open_socket("127.0.0.1", 0)

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
 from ..core.errors import Busy, Closed
+from ..core.files import Files
+from . import file_routes
 from .asgi_socket import Receive, Scope, Send, Socket
 from .base import Connection, Host, Profile, Transport
 from .guard import Head, host_allowed, is_loopback, origin_allowed
@@ -30,7 +32,8 @@ from .pages import CHUNK, Answer, Handlers, Pages, View, plain
 __all__ = ["Application", "application", "lifespan"]
 
 SOCKET: Final = "/ws"
-PROFILE: Final = Profile(limited=True, batching=True)  # two messages cannot be sent as one
+# Two messages cannot be sent as one; files have an address beside the socket.
+PROFILE: Final = Profile(limited=True, batching=True, http=True)
 
 
 class AnySocket(Transport, Protocol):
@@ -52,6 +55,8 @@ class AsgiHost(Host, Protocol):
     def views(self) -> Mapping[str, View]: ...
     @property
     def handlers(self) -> Handlers: ...
+    @property
+    def files(self) -> Files: ...
 
 
 def application(
@@ -121,7 +126,7 @@ class Application:
         if self._starting is None or not self._starting.done():
             await self.started()
         if kind == "http":
-            await self._http(head, str(scope["method"]), send)
+            await self._http(head, str(scope["method"]), receive, send)
         else:
             await self._websocket(head, scope, receive, send)
 
@@ -173,12 +178,15 @@ class Application:
         loopback = head.local if self._loopback is None else self._loopback
         return host_allowed(head, self.app.settings, loopback=loopback)
 
-    async def _http(self, head: Head, method: str, send: Send) -> None:
+    async def _http(self, head: Head, method: str, receive: Receive, send: Send) -> None:
         if not self._host_allowed(head):
             await respond(send, _WRONG_HOST, with_body=method != "HEAD")
         elif head.path == SOCKET:
             answer = plain(426, "this is a WebSocket", [("upgrade", "websocket")])
             await respond(send, answer, with_body=method != "HEAD")
+        elif head.path.startswith(file_routes.PREFIX):
+            app = self.app
+            await file_routes.serve(app.files, app.settings, head, method, receive, send)
         else:
             answer = await asyncio.to_thread(self.pages.answer, method, head)
             if self.app.phase == "draining":  # the next request is for the next process

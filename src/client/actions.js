@@ -8,7 +8,7 @@
  * @module
  */
 
-import { Bytes } from "./codec.js";
+import { download } from "./files.js";
 import { reloaded, showBroken } from "./overlay.js";
 import { safeTarget, safeUrl, sanitize } from "./sanitize.js";
 
@@ -18,7 +18,7 @@ import { safeTarget, safeUrl, sanitize } from "./sanitize.js";
 const ACTIONS = {
   "gr:notify": (_, data) => notify(data),
   "gr:confirm": async (gr, data) => gr.answer(data.call, await confirm(data)),
-  "gr:download": (_, data) => download(data),
+  "gr:download": (gr, data) => download(gr, data).catch((error) => gr.refused(error, "gr:download")),
   "gr:open-url": (_, { url }) => void (safeTarget(url) && window.open(url, "_blank", "noopener,noreferrer")),
   "gr:page": (_, data) => page(data),
   "gr:content": (_, data) => content(data),
@@ -108,29 +108,6 @@ function confirm({ message = "", title, timeout, ok = "OK", cancel = "Cancel" })
     dialog.showModal();
     yes.focus();
   });
-}
-
-/** @param {{url?: string, data?: Bytes, filename?: string, name?: string, mime?: string}} data */
-function download({ url, data, filename, name, mime }) {
-  const file = filename || name || (data instanceof Bytes && data.name) || "";
-  if (data instanceof Bytes) {
-    const blob = new Blob([/** @type {BlobPart} */ (data.bytes)], { type: mime || data.mime });
-    const made = URL.createObjectURL(blob);
-    save(made, file || "download");
-    setTimeout(() => URL.revokeObjectURL(made), 60_000);
-  } else if (url && safeTarget(url)) {
-    const full = new URL(url, import.meta.url); // capabilities live beside this file
-    // A link to elsewhere is not saved but followed, and the page is gone.
-    if (full.origin === new URL(import.meta.url).origin) save(full.href, file);
-  }
-}
-
-/** @param {string} href @param {string} name */
-function save(href, name) {
-  const link = element("a", { href, download: name });
-  document.body.append(link);
-  link.click();
-  link.remove();
 }
 
 /** Pages are hash routes. @param {{page?: string, params?: Record<string, any>}} data */

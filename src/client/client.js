@@ -8,6 +8,8 @@
 import { builtIn } from "./actions.js";
 import { bind } from "./bind.js";
 import { encode, pack, unpack } from "./codec.js";
+import { GreenroomError } from "./errors.js";
+import { upload } from "./files.js";
 import { Link } from "./link.js";
 import { Diverged, Mirror } from "./patch.js";
 
@@ -25,17 +27,6 @@ const LATE_EVENTS = 100; // that wait for a handler
 const REFRESH_MIN = 5; // seconds
 const REFRESH_MAX = 12 * 3600;
 const REFRESH_AGAIN = 30; // after a refusal, or when our clock is ahead of the server's
-
-/** What a call fails with. `code` is the word of the wire: busy, lost, timeout, offline ... */
-export class GreenroomError extends Error {
-  /** @param {string} code @param {string} message @param {number | null} [retryAfter] seconds */
-  constructor(code, message, retryAfter = null) {
-    super(message || code);
-    this.name = "GreenroomError";
-    this.code = code;
-    this.retryAfter = retryAfter;
-  }
-}
 
 /**
  * Connect to a session. Returns at once; `gr.ready` resolves when the state is there.
@@ -80,6 +71,8 @@ export class Greenroom {
   #frameHooks = new Set();
   /** @type {Set<(status: Status) => void>} */
   #statusHooks = new Set();
+  /** @type {Set<(upload: import("./greenroom.d.ts").Upload) => void>} */
+  #uploadHooks = new Set();
   /** @type {(() => void)[]} */
   #undo = [];
   #ready;
@@ -205,6 +198,17 @@ export class Greenroom {
     };
   }
 
+  /** @param {Blob} file @param {import("./greenroom.d.ts").UploadOptions} [options] */
+  upload(file, options) {
+    return upload(this, file, options);
+  }
+
+  /** @param {(upload: import("./greenroom.d.ts").Upload) => void} fn */
+  onUpload(fn) {
+    this.#uploadHooks.add(fn);
+    return () => void this.#uploadHooks.delete(fn);
+  }
+
   /** @param {ParentNode} [root] */
   bind(root = document) {
     return bind(this, root);
@@ -256,7 +260,23 @@ export class Greenroom {
     };
   }
 
-  // -- built-in actions reach the client through these -----------------------------------------
+  // -- built-in actions and files reach the client through these -------------------------------
+
+  /** Where the server's file at `path` is: beside its socket. @param {string} path */
+  address(path) {
+    return new URL(path, this.#url.replace(/^ws/, "http")).href;
+  }
+
+  /** Bytes that a frame of ours may have; 0: any. */
+  get maxFrameIn() {
+    return this.#link.maxFrameIn;
+  }
+
+  /** An upload has come so far. @param {import("./greenroom.d.ts").Upload} upload */
+  uploading(upload) {
+    for (const hook of [...this.#uploadHooks]) guard("an upload hook failed", hook, upload);
+    upload.element?.dispatchEvent(new CustomEvent("gr-upload", { bubbles: true, detail: upload }));
+  }
 
   /** Answer a question of the server. @param {number} call @param {any} value */
   answer(call, value) {

@@ -3,7 +3,7 @@
  *
  * A value is JSON with two additions. Bytes are `{"$bytes": ..., "mime", "name"}`: base64 text, or,
  * in a binary message, the index of a buffer of the same message; here they are `Bytes`. An object
- * of the application that itself has a key `$bytes` or `$dict` travels as `{"$dict": {...}}`.
+ * of the application that itself has a key `$bytes`, `$file` or `$dict` travels as `{"$dict": {...}}`.
  *
  * A message is a packet, `{text, buffers}`. On a WebSocket one without buffers is text; one with
  * buffers is binary: 4 bytes with the length of the JSON (big-endian), the JSON, then each buffer
@@ -84,6 +84,17 @@ export class Bytes {
 /** How many blob URLs are alive. */
 Bytes.urls = 0;
 
+/** The name of a file that travels beside the stream; what `upload` gives and a payload takes. */
+export class FileRef {
+  /** @param {string} id @param {string} [name] @param {string} [mime] @param {number} [size] */
+  constructor(id, name = "", mime = "", size = 0) {
+    this.id = id;
+    this.name = name;
+    this.mime = mime;
+    this.size = size;
+  }
+}
+
 /** @param {unknown} value @returns {value is Record<string, any>} */
 export function isObject(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Bytes);
@@ -122,12 +133,13 @@ function plain(value, buffers, depth) {
   }
   if (typeof value !== "object" || value === null) return value;
   if (value instanceof Bytes) return told(value.bytes, value, buffers);
+  if (value instanceof FileRef) return { $file: value.id, name: value.name, mime: value.mime, size: value.size };
   if (value instanceof ArrayBuffer) return told(new Uint8Array(value), null, buffers);
   if (ArrayBuffer.isView(value)) {
     return told(new Uint8Array(value.buffer, value.byteOffset, value.byteLength), null, buffers);
   }
   if (typeof Blob !== "undefined" && value instanceof Blob) {
-    throw new TypeError("a Blob or File must be read first: new Uint8Array(await blob.arrayBuffer())");
+    throw new TypeError("a Blob or File must be uploaded (await gr.upload(file)) or read first");
   }
   if (depth >= MAX_DEPTH) throw new RangeError(`the payload is nested deeper than ${MAX_DEPTH} levels`);
   if (Array.isArray(value) || value instanceof Set) {
@@ -139,7 +151,7 @@ function plain(value, buffers, depth) {
   for (const [key, item] of value instanceof Map ? value : Object.entries(value)) {
     put(result, checked(String(key)), plain(item, buffers, depth + 1));
   }
-  return "$bytes" in result || "$dict" in result ? { $dict: result } : result;
+  return "$bytes" in result || "$dict" in result || "$file" in result ? { $dict: result } : result;
 }
 
 /** @param {string} text */
@@ -174,6 +186,7 @@ function undo(value, buffers, room, literal) {
     return undo(inner, buffers, room, true);
   }
   if (object && !literal && Object.hasOwn(value, "$bytes")) return bytesFrom(value, buffers);
+  if (object && !literal && Object.hasOwn(value, "$file")) return fileFrom(value);
   if (room <= 0) throw new RangeError(`nested deeper than ${MAX_DEPTH} levels`);
   if (!object) return value.map((/** @type {any} */ item) => undo(item, buffers, room - 1, false));
   /** @type {Record<string, any>} */
@@ -191,6 +204,15 @@ function bytesFrom(value, buffers) {
   const bytes = typeof content === "string" ? fromBase64(content) : Number.isInteger(content) && buffers[content];
   if (!bytes) throw new TypeError(`$bytes ${content} names no buffer of this message`);
   return new Bytes(bytes, mime, name);
+}
+
+/** @param {Record<string, any>} value */
+function fileFrom(value) {
+  const { $file: id, name = "", mime = "", size = 0, ...others } = value;
+  if (![id, name, mime].every((text) => typeof text === "string") || !Number.isInteger(size) || Object.keys(others).length) {
+    throw new TypeError("$file is an id, and goes with name, mime and size");
+  }
+  return new FileRef(id, name, mime, size);
 }
 
 /** The frame of a packet, its values as they travelled. Throws `Garbage`. @param {Packet} packet @returns {Frame} */
@@ -233,11 +255,14 @@ function dataOf({ type, data }, buffers) {
   return Object.fromEntries(Object.entries(data).map(([kind, part]) => [kind, each(part)]));
 }
 
-/** A copy for eyes: tokens are capabilities, and never shown. @param {Frame} frame @returns {Frame} */
+/** A copy for eyes: tokens and the addresses of files are capabilities, and never shown. @param {Frame} frame @returns {Frame} */
 export function withoutToken(frame) {
   if (frame?.type === "gr:batch" && Array.isArray(frame.data)) return { ...frame, data: frame.data.map(withoutToken) };
   if (!["gr:hello", "gr:welcome", "gr:result"].includes(frame?.type)) return frame;
-  return typeof frame.data?.token === "string" ? { ...frame, data: { ...frame.data, token: "…" } } : frame;
+  const { token, url } = frame.data ?? {};
+  if (typeof token === "string") return { ...frame, data: { ...frame.data, token: "…" } };
+  if (typeof url === "string" && url.startsWith("file/")) return { ...frame, data: { ...frame.data, url: "file/…" } };
+  return frame;
 }
 
 /**

@@ -35,7 +35,8 @@ class Request:
     """Something a client asks for, after the link has accepted it.
 
     ``kind`` is "event", "query", "subscribe", "unsubscribe", "trigger", "cancel", "answer",
-    "upload", "refresh", "bye" or "hello". With an ``id`` it is owed one ``result`` or ``error``.
+    "upload", "fetch", "piece", "refresh", "bye", "hello", or "named": an event whose payload or
+    context names files. With an ``id`` it is owed one ``result`` or ``error``.
     """
 
     def __init__(

@@ -34,6 +34,7 @@ from .current import registering
 from .deadlines import Deadlines
 from .drain import Drain
 from .errors import BadHandler, Busy, Closed, NoSession
+from .files import Files
 from .handlers import Handler, HandlerTable
 from .hello import Profile
 from .log import AppLog
@@ -110,6 +111,7 @@ class App:
         self.budget = Budget(self.settings.total_log_bytes, self._overflowed, self.counts)
         self.scheduler = Scheduler(self)
         self.reception = Reception(self)
+        self.files = Files(self)
         self.scheduler.on_report = self._report
         self.scheduler.on_blocked = self._blocked
         self.template: Template | None = None
@@ -298,6 +300,7 @@ class App:
     async def _stop(self, drain: Drain) -> None:
         await drain.run()
         self.events.stop()
+        await self.files.stop()
         self.deadlines.stop()
         for task in tuple(self._tasks):
             task.cancel()
@@ -504,7 +507,7 @@ class App:
         )
 
     def turned_away(self, reason: str) -> None:
-        """An adapter refused a client before it connected; ``reason`` is one word: it is counted."""
+        """An adapter refused a client before it connected: ``reason``, one word, is counted."""
         self.reception.handshakes[reason] += 1
 
     def session_ended(self, session: Session) -> None:
@@ -513,6 +516,7 @@ class App:
             self.counters["sessions_closed"] += 1
         for name in session.groups:
             self.leave(name, session)
+        self.files.session_ended(session)
 
     def group(self, name: str) -> Group:
         """The sessions that joined ``name``: ``app.group("room").emit(...)``."""

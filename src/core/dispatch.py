@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._fast import Message
 from .encode import encode_value
-from .errors import GreenroomError, NotFound, Refused
+from .errors import GreenroomError, Refused
 from .link import Request, ServerLink
 
 if TYPE_CHECKING:
@@ -97,8 +97,47 @@ def _reply(links: Links, link: ServerLink, request: Request, size: int) -> None:
     _answer(links, link, request, links.confirmed(call, value))
 
 
+def _named(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    """An event whose payload names files."""
+    session = links.session
+    (payload, context), uploads = session.app.files.fill(session, [request.data, request.context])
+    for upload in uploads:
+        upload.claim()
+    try:
+        event = Request("event", request.id, request.type, payload, context)
+        links.post_event(link, event, size)
+    except GreenroomError:
+        for upload in uploads:
+            upload.claim("here")
+        raise
+
+
 def _upload(links: Links, link: ServerLink, request: Request, size: int) -> None:
-    raise NotFound("this server takes no uploads")  # files beside the stream are not here yet
+    session, about = links.session, request.data
+    told = {"size": about["size"], "mime": about["mime"]}
+    session.app.events.authorize(session, "upload", about["name"], told)
+    connection = links.connections.get(link)
+    _answer(links, link, request, session.app.files.announce(session, link, connection, **about))
+
+
+def _fetch(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    session, connection = links.session, links.connections.get(link)
+    answer = session.app.files.fetch(session, link, connection, request.data["file"])
+    _answer(links, link, request, answer)
+
+
+def _piece(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    session = links.session
+
+    async def move() -> Any:
+        try:
+            return await session.app.files.piece(session, request.data)
+        except GreenroomError as error:
+            after = getattr(error, "retry_after", None)
+            raise Refused(error.code, str(error), after) from None
+
+    seat = links.beside.enter(size)
+    _answer_later(links, link, request, move(), seat)
 
 
 def _bye(links: Links, link: ServerLink, request: Request, size: int) -> None:
@@ -120,7 +159,10 @@ KINDS: Mapping[str, Callable[[Links, ServerLink, Request, int], None]] = {
     "cancel": _cancel,
     "refresh": _refresh,
     "answer": _reply,
+    "named": _named,
     "upload": _upload,
+    "fetch": _fetch,
+    "piece": _piece,
     "bye": _bye,
     "hello": _hello,
 }

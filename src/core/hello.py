@@ -121,6 +121,7 @@ class Profile:
     mortal: bool = True  # a peer that is silent for too long is dead
     batching: bool = False  # it cannot join messages: what goes out together goes in one gr:batch
     part_bytes: int = 0  # larger frames go out in parts; 0: no limit
+    http: bool = False  # its client can reach file/... below the mount by HTTP
 
 
 def parse_hello(packet: Packet, limit: int = HELLO_BYTES) -> Hello:

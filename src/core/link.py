@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from ._patch import decode_value
 from ._stream import Request, Stream, Tally
+from ._text import holds_file
 from .budget import Budget
 from .hello import (
     SILENT,
@@ -412,10 +413,13 @@ class ServerLink(Stream):
             if special:
                 held = buffers if self.binary else ()
                 data, context = decode_value(data, held), decode_value(context, held)
-            if read is not None:
-                name, data = read(data)
+            named = special and (holds_file(data) or holds_file(context))
+            if read is None:
+                name = "named" if named else "event"
+            elif named:
+                raise Malformed("only events carry files")
             else:
-                name = "event"
+                name, data = read(data)
         except ValueError as error:
             self.error(number, "bad_payload", str(error))
             return

@@ -24,6 +24,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from .hello import Hello, Retry
     from .jobs import Job
     from .link import ServerLink
+    from .offers import Offer
     from .timers import Timer
     from .turn import HeldTurn
 
@@ -215,6 +217,9 @@ class Session(Actions, SessionCore):
 
     def _act(self, type: str, data: Mapping[str, Any]) -> None:
         self.act(type, data)
+
+    def _provide(self, source: bytes | Path, name: str, mime: str) -> Offer:
+        return self.app.files.provide(self, source, name, mime)
 
     def act(self, type: str, data: Any, label: str | None = None) -> None:
         """Send a frame to the clients; a ``gr:`` type too."""

@@ -103,6 +103,16 @@ class Settings:
     max_hellos: int = 1_000  # that are being answered at once
     max_links: int = 16  # per session
 
+    # -- files ------------------------------------------------------------------------------
+    uploads: bool = True  # False: clients may send none
+    max_upload: int = 256 * MIB  # one file
+    max_uploads: int = 8  # of a session that no payload has named yet
+    file_bytes: int = 1024 * MIB  # uploaded files and downloads in memory, of one session
+    total_file_bytes: int = 4096 * MIB  # of all sessions
+    upload_dir: str | None = None  # where uploads are kept; None: the system's temporary folder
+    file_stall: float = 30.0  # a transfer that moves less than a piece in so long is cut
+    file_ttl: float = 300.0  # an upload nobody named, a download nobody fetched, is forgotten
+
     # -- questions and events ---------------------------------------------------------------
     ask_timeout: float = 10.0
     query_timeout: float = 10.0

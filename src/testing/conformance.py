@@ -153,6 +153,7 @@ class RecordingHost:
         self.listeners: list[Callable[[], object]] = []
         self.views: Mapping[str, Any] = {}
         self.handlers: Any = SimpleNamespace(names={}, left_out=[])
+        self.files: Any = None  # no check moves one
         self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         self._arrived = asyncio.Event()

@@ -64,6 +64,7 @@ class EchoHost:
         self.listeners: list[Callable[[], object]] = []
         self.views: Mapping[str, Any] = {}
         self.handlers: Any = SimpleNamespace(names={}, left_out=[])
+        self.files: Any = None  # it has no sessions to send any
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
