@@ -145,9 +145,7 @@ class Switch(asyncio.Protocol):
         self._transport = transport
         connections: set[Any] = self._server.server_state.connections
         connections.add(self)
-        self._timer = asyncio.get_running_loop().call_later(
-            HEAD_TIME, self._refuse, plain(408, "the head of the request took too long")
-        )
+        self._timer = asyncio.get_running_loop().call_later(HEAD_TIME, self._too_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._let_go()
@@ -176,7 +174,7 @@ class Switch(asyncio.Protocol):
             return
         end = END.search(head, begin)
         if (len(head) if end is None else end.start()) > HEAD_BYTES:
-            self._refuse(plain(431, f"the head is larger than {HEAD_BYTES} bytes"))
+            self._turn_away("head", plain(431, f"the head is larger than {HEAD_BYTES} bytes"))
         elif end is not None:
             whole, rest = bytes(head[: end.start()]), bytes(head[end.end() :])
             if wants_websocket(whole, PATH):
@@ -192,6 +190,13 @@ class Switch(asyncio.Protocol):
         protocol.connection_made(transport)
         protocol.data_received(bytes(self._head))
 
+    def _too_late(self) -> None:
+        self._turn_away("head", plain(408, "the head of the request took too long"))
+
+    def _turn_away(self, reason: str, answer: Answer) -> None:
+        self._application.app.turned_away(reason)
+        self._refuse(answer)
+
     def _refuse(self, answer: Answer) -> None:
         transport = self._let_go()
         if transport is not None:
@@ -204,7 +209,8 @@ class Switch(asyncio.Protocol):
             request = parse(head)
             response = accepted(request)
         except Refused as refused:
-            self._refuse(plain(refused.status, refused.text, refused.headers))
+            answer = plain(refused.status, refused.text, refused.headers)
+            self._turn_away("handshake", answer)
             return
         tls = transport.get_extra_info("sslcontext") is not None
         scope = {
@@ -310,8 +316,7 @@ class Server:
         """
         server = self._server
         if server is not None:
-            for listener in server.servers:  # nobody new
-                listener.close()
+            server.stop_listening()
         await self.app.stop(drain)
         if server is not None and self._serving is not None:
             for connection in tuple(server.server_state.connections):

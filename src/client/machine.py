@@ -43,6 +43,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, cast
 
+from .codec import is_list
+
 __all__ = ["TABLE", "LinkError", "State", "makes_sense", "retry_after_cut"]
 
 
@@ -125,13 +127,13 @@ def retry_after_cut(code: int, had_token: bool) -> str:
 
 def makes_sense(welcome: Mapping[str, Any]) -> bool:
     """Whether a welcome has what goes on being counted and timed by, in its types."""
-    owed = welcome.get("pending", [])
+    owed: Any = welcome.get("pending", [])
     return (
         isinstance(welcome.get("link"), str)
         and _is_count(welcome.get("ack"))
         and all(_is_count(welcome.get(name) or 0) for name in ("seq", "max_frame_in", "inflight"))
         and all(_is_time(welcome.get(name, 0)) for name in ("ping", "dead"))
-        and isinstance(owed, list)
+        and is_list(owed)
         and all(map(_is_count, owed))
     )
 

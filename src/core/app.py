@@ -507,7 +507,7 @@ class App:
         )
 
     def turned_away(self, reason: str) -> None:
-        """An adapter refused a client before it connected; ``reason`` is one word: it is counted."""
+        """An adapter refused a client before it connected: ``reason``, one word, is counted."""
         self.reception.handshakes[reason] += 1
 
     def session_ended(self, session: Session) -> None:

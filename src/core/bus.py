@@ -473,10 +473,9 @@ class Bus:
                     self.asking += 1
             for fn in question.answers:
                 context = self._clean_context()
-                work = app.start_task(app.call(fn, data, seat=seat), context=context)
-                asks.append(work)
+                asks.append(app.start_task(app.call(fn, data, seat=seat), context=context))
                 if seat is not None:
-                    seat.hold_for(work)
+                    seat.hold_for(asks[-1])  # no name for it: see where a failure is raised
                 counters["asks"] += 1
                 self.asking += 1
             pending = await within(app.clock, asks, limit)

@@ -238,7 +238,7 @@ class Scheduler(Core):
         return hold_message(Message, reply)
 
     def delay(self, session: Actor, make: Callable[[Any], Message], delay: float) -> Timer:
-        """Post ``make(session)`` after ``delay`` seconds; a handle with ``cancel()``. Any thread."""
+        """Post ``make(session)`` after ``delay`` seconds; the handle cancels. Any thread."""
         return Timer(self, session, make, delay=delay)
 
     def every(

@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import weakref
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -214,6 +215,13 @@ def test_how_handshakes_are_answered(arun: Arun) -> None:
                     await raw.end()
                 raw.close()
                 host.connections.clear()
+        assert Counter(host.refused) == {
+            "handshake": 12,
+            "origin": 2,
+            "host": 1,
+            "path": 1,
+            "head": 1,
+        }
 
     arun(story, timeout=12)
 
@@ -239,12 +247,14 @@ def test_a_head_that_does_not_end_is_408(arun: Arun, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(adapter, "HEAD_TIME", 0.05)
 
     async def story() -> None:
-        async with serving(RecordingHost()) as port:
+        host = RecordingHost()
+        async with serving(host) as port:
             for said in (b"", b"GET /ws HTTP/1.1\r\nHost: loc"):
                 raw = await Raw.dial(port)
                 raw.say(said)
                 assert (await raw.end()).startswith(b"HTTP/1.1 408 ")
                 raw.close()
+        assert host.refused == ["head", "head"]
 
     arun(story, timeout=12)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -84,6 +85,10 @@ def gate() -> Generator[Gate]:
     gate.open.set()
 
 
+def pinged(answers: list[dict[int, Any]], times: int) -> bool:
+    return all(each.get(0, 0) >= times for each in answers)
+
+
 async def live(peer: Hostile, answers: dict[int, Any]) -> None:
     """What a client does all day: it answers pings, and writes down what it is told."""
     try:
@@ -103,7 +108,7 @@ def test_g16_a_blocked_sync_handler_costs_no_heartbeat(
 ) -> None:
     async def main() -> None:
         clock = ManualClock()
-        options = {"workers": 2, "workers_max": 2, "handlers": [gate.block]}
+        options: dict[str, Any] = {"workers": 2, "workers_max": 2, "handlers": [gate.block]}
         async with siege(adapter, clock=clock, **options) as place:
             peers = [await place.open() for _ in range(4)]  # more than there are workers
             answers: list[dict[int, Any]] = [{} for _ in peers]
@@ -114,7 +119,7 @@ def test_g16_a_blocked_sync_handler_costs_no_heartbeat(
             for second in range(1, 121):
                 await place.wait(clock, 1.0)
                 if second % 20 == 0:  # a ping; with a clock that stands still it is not late
-                    await eventually(lambda n=second // 20: all(a.get(0, 0) >= n for a in answers))
+                    await eventually(partial(pinged, answers, second // 20))
             assert [place.link(peer).connected for peer in peers] == [True] * 4
             gate.open.set()
             await eventually(lambda: all(1 in each for each in answers))

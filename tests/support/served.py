@@ -18,6 +18,17 @@ from greenroom.core.calm import CalmFilter
 from greenroom.testing import echo
 
 
+@contextlib.asynccontextmanager
+async def served_by(adapter: str, app: Any) -> AsyncGenerator[int]:
+    """Serve ``app``, which the caller starts and stops, with ``asgi`` or ``websocket``; the port."""
+    if adapter == "asgi":
+        async with served(asgi.application(app)) as port:
+            yield port
+    else:
+        async with websocket.Server(app, port=0) as server:
+            yield server.port
+
+
 class _Server(uvicorn.Server):
     ready: asyncio.Event
 
