@@ -71,7 +71,7 @@ BENCHES  := $(wildcard bench/micro/bench_*.py)
 
 test: pytest jstest
 
-pytest: build
+pytest: build node_modules/.package-lock.json
 	.ci/system-packages
 	$(PY) -m pytest $(ARGS)
 

@@ -41,8 +41,8 @@ class _Flow:
     __slots__ = ("budget", "handover", "held", "line", "packets", "scheduled", "size")
 
     def __init__(self, line: Line, handover: Callable[[Packet], None]) -> None:
-        self.line = line
-        self.handover = handover
+        self.line: Line | None = line
+        self.handover: Callable[[Packet], None] | None = handover
         self.packets: deque[Packet] = deque()
         self.size = 0
         self.held = False
@@ -59,47 +59,58 @@ class _Flow:
         self.wake()
 
     def wake(self) -> None:
-        if not self.scheduled and not self.held:
+        if self.line is not None and not self.scheduled and not self.held:
             self.scheduled = True
             self.line.loop.call_soon(self.run)
 
     def run(self) -> None:
         self.scheduled = False
-        count = 1 if self.line.single else len(self.packets)
-        while count and self.packets and not self.held and not self.line.over:
+        line, handover = self.line, self.handover
+        if line is None or handover is None:
+            return
+        count = 1 if line.single else len(self.packets)
+        while count and self.packets and not self.held and not line.over:
             count -= 1
             packet = self.packets.popleft()
             size = packet_size(packet)
             self.size -= size
             if self.budget is not None:
                 if size > self.budget:
-                    self.line.cut()
+                    line.cut()
                     return
                 self.budget -= size
-            self.handover(packet)
-        if self.packets and not self.line.over:
+            handover(packet)
+        if self.packets and not line.over:
             self.wake()
         else:
-            self.line.settle()
+            line.settle()
+
+    def end(self) -> None:
+        """Nothing moves any more; what was on its way is lost, and the line is let go."""
+        self.packets.clear()
+        self.size = 0
+        self.line = self.handover = None
 
 
 class _MemoryTransport:
-    """The app's view of a line."""
+    """The app's view of a line; of one that has ended it holds nothing."""
 
-    __slots__ = ("_line",)
+    __slots__ = ("line",)
 
     def __init__(self, line: Line) -> None:
-        self._line = line
+        self.line: Line | None = line
 
     @property
     def buffered(self) -> int:
-        return self._line.towards_client.size
+        return 0 if self.line is None else self.line.towards_client.size
 
     def send(self, packets: Sequence[Packet]) -> None:
-        self._line.sent(packets)
+        if self.line is not None:
+            self.line.sent(packets)
 
     def close(self, code: int, reason: str) -> None:
-        self._line.closing(code, reason)
+        if self.line is not None:
+            self.line.closing(code, reason)
 
 
 class Line:
@@ -238,10 +249,11 @@ class Line:
             return
         self.over = True
         self.ended = ended
+        # What holds this line lets it go: it is freed with its last user, not by the collector.
         for flow in (self.towards_client, self.towards_app):
-            flow.packets.clear()
-            flow.size = 0
-        connection, self.connection = self.connection, None  # it holds this line
+            flow.end()
+        self.transport.line = None
+        connection, self.connection = self.connection, None
         if connection is not None:
             connection.eof()
         if self.on_end is not None:

@@ -60,12 +60,18 @@ export function parsePointer(pointer) {
  */
 export function get(root, path) {
   let value = root;
-  for (const key of path) {
+  for (const [i, key] of path.entries()) {
+    if (value instanceof Bytes) return i === path.length - 1 ? field(value, key) : undefined;
     if (Array.isArray(value) ? !/^\d+$/.test(key) : !isObject(value)) return undefined;
     if (!Object.hasOwn(value, key)) return undefined;
     value = value[key];
   }
   return value;
+}
+
+/** What a path may name of bytes: `photo.url`. @param {Bytes} bytes @param {string} key @returns {any} */
+function field(bytes, key) {
+  return key === "url" || key === "mime" || key === "name" || key === "bytes" ? bytes[key] : undefined;
 }
 
 /**

@@ -67,6 +67,7 @@ cdef class Actor:
     cdef int append(self, Message message) except -1
     cdef void make_ready(self)
     cdef bint unlink(self, Message message)
+    cpdef object over(self)
 
 
 cdef class Worker:

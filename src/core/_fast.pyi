@@ -100,6 +100,10 @@ class Actor:
         """
     def push_partial(self, turn: Turn) -> None:
         """Ship what a long turn has so far. Overridden by the session."""
+    def over(self) -> None:
+        """A turn of a closed session has ended. Overridden by the session."""
+    def add_timer(self, timer: Any) -> None:
+        """Have a timer cancelled when the session closes. Raises Closed when it has."""
 
 @final
 class Worker:
@@ -240,8 +244,11 @@ class Core:
         """Give back a held turn that was never used."""
     def step_job(self, turn: Turn, coro: Coroutine[Any, Any, Any]) -> bool:
         """Take the first step of a job; true when it has ended. On the loop."""
-    def begin_job(self, message: Message) -> None:
-        """Count a message that starts beside the turns."""
+    def begin_job(self, actor: Actor, message: Message, job: Any) -> None:
+        """Count a message that starts beside the turns, and have its job end with the session.
+
+        Raises Closed when the session has ended, and Busy when it has too many jobs.
+        """
     def busy_actors(self) -> set[Any]:
         """Sessions that wait in a queue or whose turn runs."""
     def work(self, worker: Worker) -> None:

@@ -38,6 +38,7 @@ from cpython.pythread cimport (
     PyThread_release_lock,
 )
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.set cimport PySet_GET_SIZE
 
 from greenroom.core._turn cimport CURRENT, NEW, OVER, QUEUED, RUNNING, CallPlan, Message, Turn
 
@@ -502,6 +503,19 @@ cdef class Actor:
 
     def push_partial(self, Turn turn):
         """Ship what a long turn has so far. Overridden by the session."""
+
+    cpdef object over(self):
+        """A turn of a closed session has ended. Overridden by the session."""
+
+    def add_timer(self, timer):
+        """Have a timer cancelled when the session closes. Raises Closed when it has."""
+        cdef set fresh = set()
+        # one stretch
+        if self.closed:
+            raise Closed(f"session {self.id!r} has ended")
+        if self.timers is None:
+            self.timers = fresh
+        (<set> self.timers).add(timer)
 
     def __len__(self):
         return self.count
@@ -1056,6 +1070,8 @@ cdef class Core:
             self.answer(message, value, error, on_loop)
         if not turn.concurrent:
             actor.running = None
+        if actor.closed:
+            actor.over()
         if error is not None:
             # Its traceback holds frames that hold the turn. Only who spawned a job may still ask
             # the turn for it; it has been logged with all its lines.
@@ -1180,10 +1196,26 @@ cdef class Core:
         """Take the first step of a job; true when it has ended. On the loop."""
         return self.step(turn, coro) == DONE
 
-    def begin_job(self, Message message not None):
-        """Count a message that starts beside the turns."""
+    def begin_job(self, Actor actor not None, Message message not None, job):
+        """Count a message that starts beside the turns, and have its job end with the session.
+
+        Raises Closed when the session has ended, and Busy when it has too many jobs.
+        """
+        cdef set fresh = set()
+        cdef Py_ssize_t count
         if message.stage != NEW:
             raise ValueError(f"{message!r} was posted before: make a new message")
+        # one stretch
+        count = 0 if actor.jobs is None else PySet_GET_SIZE(actor.jobs)
+        if actor.closed or (self.max_messages and count >= self.max_messages):
+            if actor.closed:
+                self.refused_closed += 1
+                raise Closed(f"session {actor.id!r} has ended")
+            self.refused_busy += 1
+            raise Busy(f"session {actor.id!r} has {count} jobs running: try again later")
+        if actor.jobs is None:
+            actor.jobs = fresh
+        (<set> actor.jobs).add(job)
         message.stage = RUNNING
         self.accepted += 1
 

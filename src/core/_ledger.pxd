@@ -25,4 +25,5 @@ cdef class Ledger:
     cpdef object shipped(self)
     cpdef object snapshot(self, bint foreign=*)
     cpdef object forget(self)
+    cpdef object end(self)
     cpdef list take_async(self)

@@ -90,6 +90,12 @@ class Ledger:
     def forget(self) -> None:
         """The last link went: nobody has anything."""
 
+    def end(self) -> None:
+        """The session is over: nothing that was subscribed or assigned holds anything any more.
+
+        During a turn, or while a patch is encoded, the records stay; call it again afterwards.
+        """
+
     def take_async(self) -> list[Callable[[], Awaitable[Any]]]:
         """The calls of async subscribers of this turn; each returns an awaitable."""
 

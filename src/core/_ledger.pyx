@@ -5,7 +5,8 @@ Who owns what: a Template owns its tree and never changes it. A Ledger belongs t
 owns the root of its state; sessions share the template's dicts until they assign.
 
 Who may call what: ``open``, ``adopt``, ``commit``, ``undo``, ``rollback``, ``mark`` and ``ship``:
-the thread that runs the turn. ``ship(foreign=True)``, ``snapshot`` and ``forget``: the loop.
+the thread that runs the turn. ``ship(foreign=True)``, ``snapshot`` and ``forget``: the loop. ``end``: the loop, and
+after the last turn whoever ran it.
 ``due`` may be set from anywhere.
 """
 
@@ -160,6 +161,22 @@ cdef class Ledger:
                     node.log = node.prev
                     node.prev = None
                     journal.dirty = kept_add(journal.dirty, node)
+
+    cpdef object end(self):
+        """The session is over: nothing that was subscribed or assigned holds anything any more.
+
+        During a turn, or while a patch is encoded, the records stay; call it again afterwards.
+        """
+        cdef Journal journal = self.journal
+        trash = (journal.watches, journal.on_due, journal.later)  # they go last
+        journal.watches = None
+        journal.own_watches = False
+        journal.alert = 0
+        journal.on_due = None
+        if journal.owner == NULL and journal.encoder == NULL and not journal.shipping:
+            journal.later = None
+            finish(journal, False)
+        trash = None
 
     cpdef list take_async(self):
         """The calls of async subscribers of this turn; each returns an awaitable."""

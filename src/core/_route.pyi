@@ -66,6 +66,11 @@ class SessionCore(Actor):
         """A turn has ended: ship what it made. On the thread that ran it, once."""
     def ship(self, foreign: bool = False) -> Patch | None:
         """What clients do not have yet, as a patch; what cannot be encoded goes into the log."""
+    def over(self) -> None:
+        """It has closed: what it was given or has made holds it no longer.
+
+        Called at the end, and again after each turn or job that went on beyond it.
+        """
     def hand_over(
         self,
         patch: Patch | None,

@@ -173,6 +173,17 @@ cdef class SessionCore(Actor):
             ledger.journal.shipping = False
         core.arm()
 
+    cpdef object over(self):
+        """It has closed: what it was given or has made holds it no longer.
+
+        Called at the end, and again after each turn or job that went on beyond it.
+        """
+        if self._listeners is not None:
+            self._listeners.clear()
+        if self._log is not None:
+            self._log.on_record = None
+        (<Ledger> self.ledger).end()
+
     cdef object encode_answer(self, Message message, object result):
         """The encoded result, or an Answer when something is wrong with it."""
         if result is None:

@@ -469,10 +469,7 @@ cdef int put_any(Buf* buf, object value, object default, list holes, int room) e
     if kind is bytes or kind is bytearray or kind is memoryview or kind is BytesType:
         return put_blob(buf, value, holes)
     if default is not None:
-        try:
-            other = default(value)
-        except bad_value:
-            other = value
+        other = default(value)
         if other is not value:
             if room <= 0:
                 raise TooDeep

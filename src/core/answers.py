@@ -76,6 +76,8 @@ class Answer:
             if not self._future.done():  # KeyboardInterrupt while waiting
                 self._abandon()
             raise
+        finally:
+            del self  # it holds what is raised, whose traceback holds this frame
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._wait().__await__()
@@ -90,6 +92,8 @@ class Answer:
         except asyncio.CancelledError:
             self._abandon()
             raise
+        finally:
+            del self  # as above
 
     def _abandon(self) -> None:
         self._future.cancel()

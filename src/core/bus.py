@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Container, Iterable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -456,8 +456,7 @@ class Bus:
         try:
             if session is not None:
                 for handlers in question.per_session:
-                    ask = session.ask(question.name, data, handlers=handlers, timeout=limit)
-                    asks.append(ask)  # at once, to be cancelled when the next one raises
+                    asks.append(session.ask(question.name, data, handlers=handlers, timeout=limit))
                     counters["asks"] += 1
                     self.asking += 1
             for fn in question.answers:
@@ -468,30 +467,21 @@ class Bus:
             pending = await within(app.clock, asks, limit)
             waiting = False
         finally:
-            for ask in asks:
-                ask.cancel()
+            _cancel(asks)  # also those that were asked before one could not be
             self.asking -= len(asks)
             if waiting:  # whoever asked was cancelled, or one of them could not be asked
                 counters["queries_cancelled"] += len(asks)
         counters["queries_timed_out"] += len(pending)
-        results: list[Any] = []
-        failure: BaseException | None = None
-        for ask in asks:
-            if ask in pending:
-                continue
-            error = asyncio.CancelledError() if ask.cancelled() else ask.exception()
-            if error is None:
-                results.append(ask.result())
-                counters["answers"] += 1
-            else:
-                failure = failure or error
-                counters["queries_failed"] += 1
+        results, failures = _outcomes(asks, pending)
+        counters["answers"] += len(results)
+        counters["queries_failed"] += len(failures)
         if not question.singleton:
             return results
         if results:
             return results[0]
-        if failure is not None:
-            raise failure
+        if failures:
+            asks.clear()  # this frame must not hold what is raised through it
+            raise failures.pop(0)
         raise Late(
             f"query {question.name!r} was not answered within {limit} s; its answer may still run"
         )
@@ -603,6 +593,28 @@ class Bus:
         if channel is None:
             raise NotFound(f"no signal {name!r}")
         return channel
+
+
+def _cancel(asks: Iterable[asyncio.Future[Any]]) -> None:
+    for ask in asks:
+        ask.cancel()
+
+
+def _outcomes(
+    asks: Iterable[asyncio.Future[Any]], pending: Container[asyncio.Future[Any]]
+) -> tuple[list[Any], list[BaseException]]:
+    """The answers, and why there was none, of those that are not pending."""
+    results: list[Any] = []
+    failures: list[BaseException] = []
+    for ask in asks:
+        if ask in pending:
+            continue
+        error = asyncio.CancelledError() if ask.cancelled() else ask.exception()
+        if error is None:
+            results.append(ask.result())
+        else:
+            failures.append(error)
+    return results, failures
 
 
 def _check_name(name: str, what: str) -> None:

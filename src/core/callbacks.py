@@ -110,6 +110,11 @@ class CallbackTable:
         """What is heard now, in the order it was asked for."""
         return self._subscriptions
 
+    def clear(self) -> None:
+        """Forget all subscriptions, which hold the table."""
+        with table_lock:
+            self._put(())
+
     def _drop(self, subscription: Subscription) -> None:
         with table_lock:
             self._put(tuple(each for each in self._subscriptions if each is not subscription))

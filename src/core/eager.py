@@ -22,6 +22,7 @@ spare is thrown away.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import types
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
@@ -46,7 +47,7 @@ class Shell:
         self.task: asyncio.Task[Any] = loop.create_task(
             self._live(), name="greenroom-spare", context=context
         )
-        self.task.add_done_callback(self._never_began)
+        self.task.add_done_callback(self._over)
 
     def go_on(
         self, coro: Coroutine[Any, Any, Any], context: Context, first: Any, then: Then
@@ -63,7 +64,10 @@ class Shell:
         """End a spare that is not needed any more."""
         self.task.cancel()
 
-    def _never_began(self, task: asyncio.Task[Any]) -> None:
+    def _over(self, task: asyncio.Task[Any]) -> None:
+        if task.cancelled():
+            with contextlib.suppress(asyncio.CancelledError):
+                task.result()  # takes out the error, whose frame holds us, who hold the task
         # Cancelled before the spare itself had taken its first step: another one delivers it.
         if self._coro is not None and self._context is not None and self._then is not None:
             other = Shell(task.get_loop())
@@ -79,14 +83,16 @@ class Shell:
             if self._coro is None:
                 raise
             interrupted = True
-        coro, context, first, then = self._coro, self._context, self._first, self._then
-        assert coro is not None
-        assert context is not None
-        assert then is not None
+        assert self._coro is not None
+        assert self._context is not None
+        assert self._then is not None
+        then = self._then
+        # No name for the first future here: what it raises would hold this frame, and this frame it.
+        ride = _ride(self._coro, self._context, self._first, interrupted)
         self._coro = self._context = self._first = self._then = None
         self.task.set_name("greenroom-turn")
         try:
-            value = await _ride(coro, context, first, interrupted)
+            value = await ride
         except BaseException as error:  # noqa: BLE001 - whoever waits for the end judges it
             then(None, error)
         else:

@@ -3,8 +3,8 @@
 The compiled writer knows None, bool, int, float, str, list, tuple, set, frozenset, dict and
 bytes-likes. Anything else is looked up here: by its type, then by the classes it inherits from
 (nearest first; each by itself and by the name ``"module.Class"``, so that a row for a library
-costs no import of it), then by a ``to_dict()`` method. An encoder returns something simpler,
-which is encoded in turn.
+costs no import of it), then by the protocols it speaks (Arrow, ``to_dict()``: the last table of
+``libraries.py``). An encoder returns something simpler, which is encoded in turn.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import decimal
 import enum
 import pathlib
 import uuid
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from . import _text
 from ._text import Segmented, decode_value, encode_value, is_plain, render
-from .errors import Unencodable
+from .libraries import ROWS, protocol_of
 
 __all__ = [
     "Encoder",
@@ -111,30 +112,26 @@ class Encoders:
                 getattr(kind, "to_dict", None)
             ):
                 return _dataclass
-        if callable(getattr(kind, "to_dict", None)):
-            return _to_dict
-        return None
+        return protocol_of(kind)
 
     def __call__(self, value: Any) -> Any:
-        """Something simpler than ``value``. Raises Unencodable when there is no row for it."""
+        """Something simpler than ``value``; the value itself when there is no row for it."""
         kind = cast("type[object]", type(value))
         encoder = self.find(kind)
-        if encoder is None:
-            raise Unencodable(f"no encoder for {kind.__qualname__}")
-        return encoder(value)
+        return value if encoder is None else encoder(value)
 
 
 def _dataclass(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
-def _to_dict(value: Any) -> Any:
-    return value.to_dict()
-
-
 def _isoformat(value: Any) -> str:
     text: str = value.isoformat()
     return text
+
+
+def _seconds(value: dt.timedelta) -> float:
+    return value.total_seconds()
 
 
 def _enum(value: enum.Enum) -> Any:
@@ -148,8 +145,13 @@ encoders = Encoders(
         dt.date: _isoformat,
         dt.time: _isoformat,
         decimal.Decimal: str,
+        dt.timedelta: _seconds,
         uuid.UUID: str,
         pathlib.PurePath: str,
+        complex: str,
+        range: list,
+        deque: list,
+        **ROWS,
     }
 )
 _text.set_default(encoders)

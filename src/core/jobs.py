@@ -18,7 +18,6 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from ._fast import Actor, Message, Turn
-from .errors import Busy
 from .turn import drive
 
 if TYPE_CHECKING:
@@ -33,22 +32,14 @@ class Job:
     __slots__ = ("__weakref__", "_scheduler", "message", "session", "turn")
 
     def __init__(self, scheduler: Scheduler, session: Actor, message: Message) -> None:
-        jobs: set[Any] = session.jobs if session.jobs is not None else set()
-        limit = scheduler.max_messages
-        if limit and len(jobs) >= limit:
-            scheduler.count("refused_busy")
-            raise Busy(f"session {session.id!r} has {len(jobs)} jobs running: try again later")
-        started = scheduler.time()
-        scheduler.begin_job(message)
         self._scheduler = scheduler
         self.session = session
         self.message = message
         self.turn = Turn(
             session, message, ledger=session.ledger, app=scheduler.app,
-            variables=_copy(scheduler.base), concurrent=True, started=started,
+            variables=_copy(scheduler.base), concurrent=True, started=scheduler.time(),
         )  # fmt: skip
-        jobs.add(self)
-        session.jobs = jobs
+        scheduler.begin_job(session, message, self)
         scheduler.post_to_loop(self._start)
 
     @property

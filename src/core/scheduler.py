@@ -229,14 +229,18 @@ class Scheduler(Core):
         """The message of a held turn; ``reply`` gets the turn."""
         return hold_message(Message, reply)
 
-    def delay(self, session: Actor, make: Callable[[], Message], delay: float) -> Timer:
-        """Post ``make()`` after ``delay`` seconds; a handle with ``cancel()``. Any thread."""
+    def delay(self, session: Actor, make: Callable[[Any], Message], delay: float) -> Timer:
+        """Post ``make(session)`` after ``delay`` seconds; a handle with ``cancel()``. Any thread."""
         return Timer(self, session, make, delay=delay)
 
     def every(
-        self, session: Actor, make: Callable[[], Message], every: float, delay: float | None = None
+        self,
+        session: Actor,
+        make: Callable[[Any], Message],
+        every: float,
+        delay: float | None = None,
     ) -> Timer:
-        """Post ``make()`` every so many seconds; a handle with ``cancel()``. Any thread."""
+        """Post ``make(session)`` every so many seconds; a handle with ``cancel()``. Any thread."""
         return Timer(self, session, make, delay=every if delay is None else delay, every=every)
 
     def spawn(self, session: Actor, message: Message) -> Job:

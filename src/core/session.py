@@ -186,7 +186,7 @@ class Session(Actions, SessionCore):
         """What its handlers printed and what went wrong, bounded."""
         if self._log is None:
             settings = self.app.settings
-            heard = settings.debug or settings.log_to_client
+            heard = (settings.debug or settings.log_to_client) and self.phase != "closed"
             self._log = SessionLog(self._tell_clients if heard else None)
         return self._log
 
@@ -242,7 +242,12 @@ class Session(Actions, SessionCore):
     def on(
         self, event: str, callback: Callable[..., Any], *, label: str | None = None
     ) -> Subscription:
-        """``app.on`` for this session only; a handle with ``off()``."""
+        """``app.on`` for this session only; a handle with ``off()``.
+
+        Raises :class:`Closed` when the session has ended.
+        """
+        if self.phase == "closed":
+            raise Closed(f"session {self.id!r} has ended")
         if self._listeners is None:
             self._listeners = CallbackTable()
         self.app.handlers.claim(callback)
@@ -270,8 +275,11 @@ class Session(Actions, SessionCore):
             message = self.message(event, payload, Lane.NORMAL, priority, context)
             self.post(message)
             return None
-        make = partial(self.message, event, payload, Lane.BACKGROUND, priority, context)
-        make()  # an event without a handler is found out now, not when the timer fires
+
+        def make(session: Session) -> Message:
+            return session.message(event, payload, Lane.BACKGROUND, priority, context)
+
+        make(self)  # an event without a handler is found out now, not when the timer fires
         if every is None:
             assert delay is not None
             return self.app.scheduler.delay(self, make, delay)
@@ -520,6 +528,7 @@ class Session(Actions, SessionCore):
             self._links.close(code, reason, retry)
             self._links = None
         self.ledger.forget()
+        self.over()
         self.app.session_ended(self)
 
     def _post_hooks(

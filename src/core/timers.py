@@ -25,10 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["Timer"]
 
 
+def _nobody() -> None:
+    """The session of a timer that has ended."""
+
+
 class Timer:
     """The handle of a ``delay`` or ``every``; ``cancel`` it any number of times.
 
-    ``make`` gives the message for each firing. With ``every`` there is at most one message of this
+    ``make(session)`` gives the message for each firing; it must not hold the session itself. With ``every`` there is at most one message of this
     timer in the mailbox: a firing that finds one is left out and counted in ``skipped``.
     """
 
@@ -39,7 +43,7 @@ class Timer:
         self,
         scheduler: Scheduler,
         session: Actor,
-        make: Callable[[], Message],
+        make: Callable[[Any], Message],
         *,
         delay: float,
         every: float | None = None,
@@ -51,16 +55,12 @@ class Timer:
         self.fired = 0
         self.skipped = 0
         self._scheduler = scheduler
-        self._session = weakref.ref(session, self._gone)
-        self._make: Callable[[], Message] | None = make
+        self._session: Callable[[], Actor | None] = weakref.ref(session, self._gone)
+        self._make: Callable[[Any], Message] | None = make
         self._last: Message | None = None
         self._alarm: Alarm | None = None
         self._when = scheduler.time() + delay
-        if session.closed:
-            raise Closed(f"session {session.id!r} has ended")
-        timers: set[Any] = session.timers if session.timers is not None else set()
-        timers.add(self)
-        session.timers = timers
+        session.add_timer(self)
         if scheduler.on_loop():
             self._set()
         else:
@@ -73,7 +73,7 @@ class Timer:
         self.cancelled = True
         self._make = None
         self._last = None
-        session = self._session()
+        session, self._session = self._session(), _nobody  # the reference calls back: it holds us
         if session is not None and session.timers is not None:
             session.timers.discard(self)
         if self._alarm is not None:
@@ -107,7 +107,7 @@ class Timer:
             counts["skipped"] += 1
         else:
             try:
-                message = self._make()
+                message = self._make(session)
                 session.post(message)
             except Busy:
                 counts["refused"] += 1  # and the timer goes on

@@ -121,10 +121,13 @@ class Runner:
             break
         if not turn.concurrent:
             ledger.adopt()
-        if interrupted is not None and not future.cancelled():
-            future.exception()
-            raise interrupted
-        return future.result()
+        try:
+            if interrupted is not None and not future.cancelled():
+                future.exception()
+                raise interrupted
+            return future.result()
+        finally:
+            del future, interrupted  # a frame that holds its own exception is a circle
 
     def undo(self) -> None:
         """Take back what the turn has done so far, after a failure."""
@@ -357,16 +360,20 @@ class HeldTurn:
         if by is not None:
             begin_wait(by, self._session)
         try:
-            answer = Answer()
-            message = self._scheduler.make_hold(answer)
-            answer.on_give_up(lambda: self._session.remove(message))
-            self._session.post(message)
-            turn = answer.result()
+            turn = self._queue().result()
         finally:
             if by is not None:
                 end_wait(by, self._session)
         assert turn is not None
         return self._open(turn)
+
+    def _queue(self) -> Answer:
+        """Wait for a place in the mailbox. No frame that is raised through may keep the answer."""
+        answer = Answer()
+        message = self._scheduler.make_hold(answer)
+        answer.on_give_up(lambda: self._session.remove(message))
+        self._session.post(message)
+        return answer
 
     def __exit__(
         self,
@@ -378,10 +385,11 @@ class HeldTurn:
         if turn is None:
             return
         message = turn.message
-        message.reply = answer = Answer()
         if error is None:
+            answers = [Answer()]
+            message.reply = answers[0]
             self._scheduler.finish(turn)
-            answer.result()  # async subscribers run on the loop; what they raise is raised here
+            answers.pop().result()  # async subscribers run on the loop; they raise here
         else:
             message.reply = None
             self._scheduler.finish(turn, error)

@@ -11,7 +11,7 @@ import pathlib
 import subprocess
 import sys
 import uuid
-from collections import OrderedDict, UserDict, defaultdict
+from collections import OrderedDict, UserDict, defaultdict, deque
 from typing import Any, NamedTuple
 
 import orjson
@@ -156,6 +156,10 @@ UTC = dt.UTC
         (dt.datetime(2020, 1, 2), '"2020-01-02T00:00:00"'),  # noqa: DTZ001
         (dt.date(2020, 1, 2), '"2020-01-02"'),
         (dt.time(3, 4), '"03:04:00"'),
+        (dt.timedelta(days=1, milliseconds=1500), "86401.5"),
+        (2j - 1, '"(-1+2j)"'),
+        (range(1, 4), "[1,2,3]"),
+        (deque([1, {2}]), "[1,[2]]"),
         (uuid.UUID(int=5), '"00000000-0000-0000-0000-000000000005"'),
         (pathlib.PurePosixPath("/a/b"), '"/a/b"'),
         (Point(1, dt.date(2020, 1, 2)), '{"x":1,"when":"2020-01-02"}'),
@@ -190,7 +194,7 @@ def test_table(value: Any, text: str) -> None:
         ({1: 2}, "strings, not int"),
         ([{(1,): 2}], "strings, not tuple"),
         (UserDict(a=1), "UserDict"),
-        (1j, "complex"),
+        ((str(number) for number in (1, 2)), "generator"),
     ],
 )
 def test_values_without_a_form(value: Any, match: str) -> None:

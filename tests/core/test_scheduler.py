@@ -416,8 +416,8 @@ def test_delays(arun: Any) -> None:
         clock = FakeClock()
         async with scheduling(clock) as scheduler:
             session = FakeSession(scheduler)
-            timer = scheduler.delay(session, lambda: message(note, 1, lane=Lane.BACKGROUND), 5.0)
-            cancelled_one = scheduler.delay(session, lambda: message(note, 2), 5.0)
+            timer = scheduler.delay(session, lambda _: message(note, 1, lane=Lane.BACKGROUND), 5.0)
+            cancelled_one = scheduler.delay(session, lambda _: message(note, 2), 5.0)
             cancelled_one.cancel()
             cancelled_one.cancel()
             clock.advance(4.9)
@@ -428,7 +428,7 @@ def test_delays(arun: Any) -> None:
             assert timer.cancelled
             assert not session.timers
             with pytest.raises(ValueError, match="negative"):
-                scheduler.delay(session, lambda: message(note), -1)
+                scheduler.delay(session, lambda _: message(note), -1)
 
     arun(main)
 
@@ -438,7 +438,7 @@ def test_every_has_at_most_one_message_waiting(arun: Any) -> None:
         clock = FakeClock()
         async with scheduling(clock) as scheduler:
             session = FakeSession(scheduler)
-            timer = scheduler.every(session, lambda: message(note, clock.at), 1.0)
+            timer = scheduler.every(session, lambda _: message(note, clock.at), 1.0)
             async with scheduler.hold(session):
                 clock.advance(3.5)
                 assert (timer.fired, timer.skipped, len(session)) == (1, 2, 1)
@@ -461,13 +461,13 @@ def test_timers_end_with_their_session(arun: Any) -> None:
         clock = FakeClock()
         async with scheduling(clock) as scheduler:
             session = FakeSession(scheduler)
-            timer = scheduler.every(session, lambda: message(note, 1), 1.0)
+            timer = scheduler.every(session, lambda _: message(note, 1), 1.0)
             session.shut()
             assert timer.cancelled
             with pytest.raises(Closed):
-                scheduler.every(session, lambda: message(note, 1), 1.0)
+                scheduler.every(session, lambda _: message(note, 1), 1.0)
             session = FakeSession(scheduler)
-            timer = scheduler.every(session, lambda: message(note, 1), 1.0)
+            timer = scheduler.every(session, lambda _: message(note, 1), 1.0)
             gone = weakref.ref(session)
             del session
             gc.collect()
@@ -483,7 +483,7 @@ def test_a_timer_made_on_a_thread(arun: Any) -> None:
         clock = FakeClock()
         async with scheduling(clock) as scheduler:
             session = FakeSession(scheduler)
-            await asyncio.to_thread(scheduler.delay, session, lambda: message(note, 1), 1.0)
+            await asyncio.to_thread(scheduler.delay, session, lambda _: message(note, 1), 1.0)
             await until(lambda: clock.waiting)
             clock.advance(1)
             await settled(scheduler)

@@ -135,3 +135,14 @@ test("a binary message there and back", () => {
 test("the length of a text in bytes", () => {
   for (const text of ["", "abc", "é", "€", "😀", "aé€😀"]) assert.equal(byteLength(text), Buffer.byteLength(text), text);
 });
+
+test("a path may name what bytes have", () => {
+  const root = { photo: new Bytes(Uint8Array.of(1), "image/png", "a.png") };
+  assert.equal(get(root, ["photo", "mime"]), "image/png");
+  assert.equal(get(root, ["photo", "name"]), "a.png");
+  assert.match(get(root, ["photo", "url"]), /^blob:/);
+  for (const path of [["photo", "equals"], ["photo", "__proto__"], ["photo", "name", "name"]]) {
+    assert.equal(get(root, path), undefined);
+  }
+  root.photo.revoke();
+});
