@@ -42,10 +42,10 @@ class Reception:
         "closes",
         "connections",
         "counters",
-        "handshakes",
         "hellos",
         "outlet",
         "refused",
+        "turned_away",
         "wall",
     )
 
@@ -61,7 +61,7 @@ class Reception:
         self.counters = {"connections_opened": 0, "connections_refused": 0}
         self.hellos = {"received": 0, "welcomed": 0, "abandoned": 0, "pending": 0}
         self.refused: Counter[str] = Counter()  # hellos, by code
-        self.handshakes: Counter[str] = Counter()  # that an adapter refused, by reason
+        self.turned_away: Counter[str] = Counter()  # by an adapter, by reason
         self.closes: Counter[str] = Counter()  # how connections ended; "eof": their transport did
 
     # -- transports ---------------------------------------------------------------------------

@@ -40,6 +40,8 @@ class Settings:
     trusted_proxies: tuple[str, ...] = ()  # peers whose X-Forwarded-For is believed
     authorize: Callable[[Any, str, str, Any], Any] | None = None  # (session, action, name, data)
     token_ttl: float = 86_400.0
+    metrics: bool = False  # serve /metrics to this machine
+    metrics_token: str | None = field(default=None, repr=False)  # and to who brings it as Bearer
 
     # -- scheduling -------------------------------------------------------------------------
     workers: int = field(default_factory=_default_workers)  # threads for sync handlers

@@ -105,10 +105,9 @@ def gather(app: App, tasks: int) -> dict[str, Any]:
         "links_resumed": counts.resumes,
         "links_renewed": counts.renewals,
         "late_calls": scheduler.late_calls,
-        "handshakes_refused": dict(reception.handshakes),
+        "turned_away": dict(reception.turned_away),
         "closes": dict(reception.closes),
         "hellos": {**reception.hellos, "refused": dict(reception.refused)},
-        "hellos_refused": reception.refused.total(),
         "frames_in": {name: getattr(counts, name) for name in FRAMES_IN},
         "answers": {
             "results": counts.results,

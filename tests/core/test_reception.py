@@ -83,7 +83,7 @@ def test_bad_tokens_open_nothing(arun: Any) -> None:
             close = await Visitor(app, binding="cookie").hello(token=token)
             assert verdict(close) == ("unauthorized", "fresh")
             assert len(app.sessions) == sessions
-            assert app.stats()["hellos_refused"] == 7
+            assert app.reception.refused.total() == 7
             foreign.line.close()
 
     arun(story)
@@ -209,7 +209,7 @@ def test_only_true_and_a_dict_are_a_yes(arun: Any, answer: Any) -> None:
             visitor = Visitor(app)
             assert verdict(await visitor.hello()) == ("unauthorized", "never")
             assert (len(app.sessions), app.stats()["sessions_opened"]) == (0, 0)
-            assert app.stats()["hellos_refused"] == 1
+            assert app.reception.refused.total() == 1
             if isinstance(answer, Exception):
                 assert "a session verifier failed" in "".join(r.text for r in app.log)
 
