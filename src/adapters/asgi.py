@@ -174,7 +174,10 @@ class Application:
         elif head.path == METRICS and (told := metrics(self.app, method, head)) is not None:
             await respond(send, told, with_body=method != "HEAD")
         else:
-            await respond(send, await asyncio.to_thread(self.pages.answer, method, head))
+            answer = await asyncio.to_thread(self.pages.answer, method, head)
+            if self.app.phase == "draining":  # the next request is for the next process
+                answer = answer._replace(headers=[*answer.headers, ("connection", "close")])
+            await respond(send, answer)
 
     # -- websocket ----------------------------------------------------------------------------
 

@@ -28,6 +28,9 @@ client.on("gr:log", (/** @type {{level?: string, text?: string}} */ entry) => {
   say(entry.level ?? "info", entry.text ?? "");
 });
 
+// Its table of handlers is made by the server, from the code that runs.
+client.on("gr:reloaded", () => location.reload());
+
 document.addEventListener("submit", async (event) => {
   const form = /** @type {HTMLFormElement} */ (event.target);
   const handler = form.dataset.handler;

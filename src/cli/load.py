@@ -18,6 +18,8 @@ from typing import Any, Final, NamedTuple
 
 from ..core.app import App
 from ..core.errors import GreenroomError
+from ..core.exposure import application_root
+from ..core.reload import FromSource
 from ..core.settings import Settings
 from . import IMPORT_FAILED, NOT_AN_APP, NOT_FOUND, PERMISSION, USAGE, CommandError
 
@@ -34,6 +36,7 @@ class Loaded(NamedTuple):
     app: App
     title: str
     public: Path | None  #: the folder beside main.py, where there is one
+    folder: Path  #: of its modules
 
 
 def read_settings(**overrides: Any) -> Settings:
@@ -111,7 +114,7 @@ def _from_file(path: Path, settings: Settings) -> Loaded:
         except (GreenroomError, TypeError) as error:
             raise CommandError(IMPORT_FAILED, f"{path.name}: {error}") from None
     public = path.parent / "public"
-    return Loaded(app, path.parent.name or path.stem, public if public.is_dir() else None)
+    return Loaded(app, path.parent.name or path.stem, public if public.is_dir() else None, root)
 
 
 def _import_file(name: str, path: Path) -> ModuleType:
@@ -119,7 +122,7 @@ def _import_file(name: str, path: Path) -> ModuleType:
         return importlib.import_module(name)
     if name in sys.modules:
         name += "_app"  # a file called like a module that is loaded already: that one stays
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=FromSource(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -167,7 +170,8 @@ def _from_spec(module_name: str, attribute: str, settings: Settings) -> Loaded:
         value.settings = value.settings.but(debug=True)
     place = Path(getattr(module, "__file__", None) or ".").resolve().parent
     public = place / "public"
-    return Loaded(value, module_name, public if public.is_dir() else None)
+    root = application_root(module) or place
+    return Loaded(value, module_name, public if public.is_dir() else None, root)
 
 
 # -- the user's code ------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """`greenroom run`: one app on one port, served by uvicorn, until a signal says otherwise.
 
-A first SIGTERM or SIGINT drains: nothing new is accepted, running turns end, every client is told
-to come back, and only then does the server go. A second one stops at once.
+A first SIGTERM or SIGINT drains (``core/drain.py``): the port is free for the next process at
+once, running turns end, every client is told when to come back, and only then does the server go.
+A second one stops at once: what runs is cancelled, and the exit code says so.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ..adapters.guard import is_loopback
 from ..core.app import App
 from . import BAD_HOST, IN_USE, OK, PERMISSION, CommandError
 from .load import Loaded, load, read_settings
+from .reload import check_watcher, watching
 
 __all__ = ["HELP", "NAME", "add_arguments", "command"]
 
@@ -39,7 +41,13 @@ that shows state, handlers and log.
 Settings come from GREENROOM_* variables, one for each field of greenroom.Settings: for instance
 GREENROOM_SECRET (keeps sessions valid over restarts), GREENROOM_HOSTS, GREENROOM_ORIGINS.
 
-Ctrl-C or SIGTERM: running turns end and clients are told to come back; a second one stops at once.
+Ctrl-C or SIGTERM: the port is free for the next process at once, running turns end, clients are
+told when to come back (GREENROOM_DRAIN seconds at most); a second one stops at once, and the exit
+code is then 128 and the signal's number.
+
+With --reload a changed .py file is imported again in the running process: sessions keep their
+state, new keys of the initial state are added to them. Broken code is shown in the page, and the
+old goes on. A changed file of public/ makes the pages load again.
 """,
 )
 
@@ -83,12 +91,20 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="show error texts, logs and a page of the app to browsers; not for strangers",
     )
 
+    command.add_argument(
+        "--reload",
+        action="store_true",
+        help="when a file changes, run the new code in place of the old; sessions and pages stay",
+    )
+
 
 def command(args: argparse.Namespace) -> int:
+    if args.reload:
+        check_watcher()
     settings = read_settings(**({"debug": True} if args.debug else {}))
     loaded = load(args.path, settings)
     with listen(args.host, args.port) as sock:
-        return serve(loaded, sock, args.host)
+        return serve(loaded, sock, args.host, args.path if args.reload else None)
 
 
 # -- the address ----------------------------------------------------------------------------------
@@ -168,31 +184,35 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def serve(loaded: Loaded, sock: socket.socket, host: str) -> int:
-    """Serve until a signal; returns the exit code."""
+def serve(loaded: Loaded, sock: socket.socket, host: str, watched: str | None = None) -> int:
+    """Serve until a signal; returns the exit code. ``watched``: the PATH to load again."""
     sys.setswitchinterval(loaded.app.settings.switch_interval or SWITCH_INTERVAL)
     raise_file_limit()
     if not logging.getLogger().handlers:
         logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     with asyncio.Runner(loop_factory=loop_factory()) as runner, loaded.app.registering():
-        return runner.run(_serve(loaded, sock, host))
+        return runner.run(_serve(loaded, sock, host, watched))
 
 
-async def _serve(loaded: Loaded, sock: socket.socket, host: str) -> int:
+async def _serve(loaded: Loaded, sock: socket.socket, host: str, watched: str | None) -> int:
     app = loaded.app
     application = asgi.application(app, public=loaded.public, bind=host, title=loaded.title)
     drain: asyncio.Task[None] | None = None
     code = OK
 
     def ready() -> None:
+        app.listeners.append(stop_listening)
         announce(loaded, url_of(sock, host), open_to_others=not is_loopback(host))
+
+    def stop_listening() -> None:
+        for listening in server.servers:
+            listening.close()
+        sock.close()
 
     def on_signal(number: int) -> None:
         nonlocal drain, code
         if drain is None:
             drain = asyncio.get_running_loop().create_task(stop())
-            with contextlib.suppress(OSError):  # nobody listens any more: stop all the same
-                print("greenroom: stopping; once more to stop at once", flush=True)
         else:
             code = FORCED + number
             drain.cancel()
@@ -200,7 +220,11 @@ async def _serve(loaded: Loaded, sock: socket.socket, host: str) -> int:
 
     async def stop() -> None:
         try:
-            await app.stop()
+            stopping = asyncio.ensure_future(app.stop())
+            await asyncio.sleep(0)  # now nobody listens: whoever reads this may start the next one
+            with contextlib.suppress(OSError):  # nobody reads it any more: stop all the same
+                print("greenroom: stopping; once more to stop at once", flush=True)
+            await stopping
             await application.closed()
         finally:
             server.should_exit = True
@@ -209,7 +233,8 @@ async def _serve(loaded: Loaded, sock: socket.socket, host: str) -> int:
     server.config.load()  # imports what it needs, before the watchdog looks
     await app.start()
     try:
-        await server.serve(sockets=[sock])
+        async with watching(loaded, watched):
+            await server.serve(sockets=[sock])
     finally:
         if drain is not None:
             with contextlib.suppress(asyncio.CancelledError):

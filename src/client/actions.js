@@ -9,6 +9,7 @@
  */
 
 import { Bytes } from "./codec.js";
+import { reloaded, showBroken } from "./overlay.js";
 import { safeTarget, safeUrl, sanitize } from "./sanitize.js";
 
 /** @typedef {import("./client.js").Greenroom} Greenroom */
@@ -25,6 +26,8 @@ const ACTIONS = {
   "gr:call": (gr, data) => gr.invoke(data.module, data.function, data.args ?? []),
   "gr:import": (gr, data) => importModule(gr, data),
   "gr:log": (_, data) => log(data),
+  "gr:broken": (_, data) => showBroken(data),
+  "gr:reloaded": (gr, data) => reloaded(gr, data),
 };
 
 /** Do what an event of the protocol asks for; an unknown one is ignored. @param {Greenroom} gr @param {string} type @param {any} data */

@@ -8,8 +8,7 @@ The life of an app::
 
     new -> running -> draining -> stopped       (a stopped app can be started again)
 
-Cut in the middle: while draining nothing new is accepted, running turns end, results leave, and
-clients are told when to come back; what is still queued at the deadline is refused with ``closed``.
+Cut in the middle: ``drain.py`` says what happens to whom while it drains.
 """
 
 from __future__ import annotations
@@ -32,12 +31,14 @@ from .bus import Bus
 from .connection import Connection
 from .current import registering
 from .deadlines import Deadlines
+from .drain import Drain
 from .errors import BadHandler, Busy, Closed, NoSession
 from .handlers import Handler, HandlerTable
 from .hello import Profile
 from .log import AppLog
 from .middlewares import Middleware
 from .reception import Reception
+from .reload import adopt
 from .scheduler import LoopClock, Scheduler
 from .session import Session, check_event_name, encode_event
 from .settings import Settings
@@ -50,7 +51,6 @@ from .watchdog import Blockage
 __all__ = ["App"]
 
 NOT_RUNNING: Final = "the app does not run: `async with app:` or `await app.start()` first"
-LAST_TURNS: Final = 1.0  # seconds on_close has when all of the drain was used up by running turns
 
 
 class App:
@@ -77,6 +77,7 @@ class App:
         self.log = AppLog()
         self.events = Bus(self)
         self.views: dict[str, View] = {}
+        self.broken: str | None = None  # why the newest code does not run (reload.py)
         self.phase = "new"
         self.loop: asyncio.AbstractEventLoop | None = None
         self._given_clock = clock
@@ -87,6 +88,10 @@ class App:
         self.verifiers: list[Callable[..., Any]] = []
         self.open_hooks: list[Handler] = []
         self.close_hooks: list[Handler] = []
+        #: How to stop listening, for each socket that brings clients: ``stop`` calls them first.
+        self.listeners: list[Callable[[], object]] = []
+        self._drain: Drain | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self._groups: dict[str, dict[str, Session]] = {}
         self.counters = {
             "sessions_opened": 0,
@@ -103,8 +108,8 @@ class App:
         self.reception = Reception(self)
         self.scheduler.on_report = self._report
         self.scheduler.on_blocked = self._blocked
-        self._template: Template | None = None
-        self._factory: Callable[..., Any] | None = None
+        self.template: Template | None = None
+        self.factory: Callable[..., Any] | None = None
         self.init_state({} if state is None else state)
         if callable(handlers) or isinstance(handlers, ModuleType):
             name = getattr(handlers, "__name__", "...")
@@ -127,9 +132,9 @@ class App:
         """
         if _is_factory(state):
             self.handlers.claim(state)
-            self._factory, self._template = state, None
+            self.factory, self.template = state, None
             return
-        self._factory, self._template = None, self._make_template(state, schema)
+        self.factory, self.template = None, self.make_template(state, schema)
 
     def init_handlers(self, modules: ModuleType | Iterable[ModuleType]) -> None:
         """Register the public functions of one or several modules as handlers.
@@ -212,6 +217,18 @@ class App:
         self.views[label] = view
         return view
 
+    def adopt(self, other: App) -> None:
+        """Go on with what ``other`` has registered, in place of what was registered here.
+
+        For new code in a running app: put a second app together, which is never started, and adopt
+        it. On the loop, in one step between turns: handlers, callbacks of ``on``, middlewares,
+        verifiers, hooks, signals, queries, reactions, views, the initial state and
+        ``Settings.authorize``. Sessions live on with their state, and get what the new initial
+        state has and the old one had not. ``other`` is this app by another name afterwards.
+        ``reload.py`` has the rule.
+        """
+        adopt(self, other)
+
     @contextlib.contextmanager
     def registering(self) -> Generator[Self]:
         """Make the app current: ``with app.registering(): import my_events``."""
@@ -230,7 +247,7 @@ class App:
     @property
     def sync_opening(self) -> bool:
         """Whether a session opens without waiting for anything."""
-        return not self.verifiers and self._factory is None
+        return not self.verifiers and self.factory is None
 
     @property
     def running(self) -> bool:
@@ -254,21 +271,26 @@ class App:
     async def stop(self, drain: float | None = None) -> None:
         """Stop: refuse what is new, end what runs, tell clients when to come back.
 
-        ``drain`` is how long that may take (``Settings.drain``).
+        ``drain`` is how long that may take in seconds (``Settings.drain``); ``drain.py`` says what
+        happens meanwhile. A second call waits for the end of the first and may bring it nearer:
+        ``stop(0)`` ends a drain at once. Cancelling the call does not.
         """
-        if self.phase != "running":
-            return
-        self.phase = "draining"
-        drain = self.settings.drain if drain is None else drain
-        until = asyncio.get_running_loop().time() + drain
-        await self.scheduler.drain(drain)
-        self.reception.drain(drain)
-        for session in tuple(self._sessions.values()):
-            session.close("the app stops")
-        left = until - asyncio.get_running_loop().time()
-        await self.scheduler.drain(max(left, min(drain, LAST_TURNS)))
-        for session in tuple(self._sessions.values()):
-            session.end("the app stops")
+        seconds = self.settings.drain if drain is None else drain
+        if self.phase == "running":
+            self.phase = "draining"
+            self._drain = Drain(self, seconds)
+            self._drain.begin()
+            # Not in the context of a caller that may be a turn itself.
+            self._stopping = asyncio.get_running_loop().create_task(
+                self._stop(self._drain), name="greenroom-drain", context=Context()
+            )
+        elif self.phase == "draining" and self._drain is not None:
+            self._drain.hasten(seconds)
+        if self._stopping is not None:
+            await asyncio.shield(self._stopping)
+
+    async def _stop(self, drain: Drain) -> None:
+        await drain.run()
         self.events.stop()
         self.deadlines.stop()
         for task in tuple(self._tasks):
@@ -276,6 +298,7 @@ class App:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.scheduler.stop()
         self.log.stop()
+        self._drain = self._stopping = None
         self.phase = "stopped"
 
     async def __aenter__(self) -> Self:
@@ -347,8 +370,8 @@ class App:
             opening = self.open_session_async(headers, cookies, userinfo)
             return asyncio.run_coroutine_threadsafe(opening, self.loop).result()
         state = None
-        if self._factory is not None:
-            state = self._factory()
+        if self.factory is not None:
+            state = self.factory()
             if inspect.isawaitable(state):
                 if inspect.iscoroutine(state):
                     state.close()
@@ -365,8 +388,8 @@ class App:
     ) -> Session:
         """:meth:`open_session` that awaits an async state factory."""
         state = None
-        if self._factory is not None:
-            state = self._factory()
+        if self.factory is not None:
+            state = self.factory()
             if inspect.isawaitable(state):
                 state = await state
         return self._open_session(state, headers or {}, cookies or {}, userinfo)
@@ -385,7 +408,7 @@ class App:
         if limit and len(self._sessions) >= limit:
             self.counters["sessions_refused"] += 1
             raise Busy(f"max_sessions ({limit}) is reached", retry_after=5.0)
-        template = self._template if self._template is not None else self._make_template(state)
+        template = self.template if self.template is not None else self.make_template(state)
         session = Session(self, secrets.token_urlsafe(16), template.open(), headers, cookies)
         session.userinfo = dict(userinfo or {})
         self._sessions[session.id] = session
@@ -393,7 +416,8 @@ class App:
         session.begin(self.open_hooks)
         return session
 
-    def _make_template(self, state: Any, schema: type[State] | None = None) -> Template:
+    def make_template(self, state: Any, schema: type[State] | None = None) -> Template:
+        """What sessions begin with, made of a state or what a factory gave."""
         if _is_schema(state):
             return Template(state({}))
         return Template(state if schema is None else schema(state))
@@ -433,7 +457,7 @@ class App:
         if session is not None:
             return session
         turn = current_turn()
-        if turn is not None and turn.app is self and turn.session is not None:
+        if turn is not None and turn.session is not None and turn.app.events is self.events:
             running: Session = turn.session
             return running
         if len(self._sessions) == 1:

@@ -64,6 +64,8 @@ class Bus:
         self._public: dict[str, Channel] = {}
         self._questions: dict[str, Question] = {}
         self._public_questions: dict[str, Question] = {}
+        # of code that was replaced: what they were given comes to its end
+        self._retired: list[Channel] = []
         self.asking = 0  # asks of queries that are waited for
         self.counters = {
             "triggered": 0,
@@ -387,6 +389,9 @@ class Bus:
                 finally:
                     reaction.working = False
                     self.counters[end] += 1
+            if reaction.closed:
+                reaction.task = None
+                return
             reaction.wake.clear()
             await reaction.wake.wait()
 
@@ -409,7 +414,8 @@ class Bus:
         stream = Stream(
             self._app.settings.event_queue_size if maxsize is None else maxsize, overflow
         )
-        channel.streams.append(stream)
+        streams = channel.streams  # another channel may have them one day (adopt)
+        streams.append(stream)
         try:
             while True:
                 while stream.items:
@@ -423,7 +429,7 @@ class Bus:
                 await stream.getter
                 stream.getter = None
         finally:
-            channel.streams.remove(stream)
+            streams.remove(stream)
             stream.close()
             self.counters["expired"] += len(stream.items)
 
@@ -559,17 +565,52 @@ class Bus:
     # -- life -------------------------------------------------------------------------------
 
     @property
+    def busy(self) -> bool:
+        """Whether a reaction has something to do."""
+        return any(
+            reaction.items or reaction.working
+            for channel in self._all()
+            for reaction in channel.reactions
+        )
+
+    @property
     def waiting(self) -> int:
         """What is in the queues of reactions and streams, and what reactions are at."""
         return sum(
             sum(len(reaction.items) + reaction.working for reaction in channel.reactions)
             + sum(len(stream.items) for stream in channel.streams)
-            for channel in self._channels.values()
+            for channel in self._all()
         )
+
+    def _all(self) -> Iterable[Channel]:
+        return (*self._channels.values(), *self._retired)
+
+    def adopt(self, other: Bus) -> None:
+        """Hold what another bus declares, in place of what was declared here.
+
+        Streams and subscribed clients go on with the signals of the same name. The old reactions
+        run for what they were given, then they end. ``other`` is this bus afterwards.
+        """
+        for name, channel in self._channels.items():
+            for reaction in channel.reactions:
+                reaction.retire()
+            following = other._channels.get(name)
+            if following is None:
+                for stream in tuple(channel.streams):
+                    stream.close()
+            else:
+                # The same list: whoever listens takes its stream out of it by itself.
+                following.streams, channel.streams = channel.streams, []
+                if not following.internal:
+                    following.links, channel.links = channel.links, {}
+        self._retired = [channel for channel in self._all() if channel.at_work]
+        self._channels, self._public = other._channels, other._public
+        self._questions, self._public_questions = other._questions, other._public_questions
+        other.__dict__ = self.__dict__
 
     def stop(self) -> None:
         """End every stream and reaction; what still waits is counted as expired."""
-        for channel in self._channels.values():
+        for channel in self._all():
             for reaction in channel.reactions:
                 self.counters["expired"] += len(reaction.items)
                 reaction.items.clear()

@@ -45,6 +45,10 @@ class Subscription:
         """Stop hearing the event. A turn that has begun still runs the callback."""
         self._end(self)
 
+    def move(self, end: Callable[[Subscription], None]) -> None:
+        """Another table has it now."""
+        self._end = end
+
     def __repr__(self) -> str:
         return f"<Subscription {self.event!r} label={self.label!r} {self.handler.where}>"
 

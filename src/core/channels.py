@@ -65,6 +65,11 @@ class Channel:
         self.streams: list[Stream] = []
         self.links: dict[ServerLink, Links] = {}
 
+    @property
+    def at_work(self) -> bool:
+        """Whether something it delivered has not come to its end."""
+        return bool(self.streams) or any(each.items or each.working for each in self.reactions)
+
 
 class Queue:
     """What waits for one listener, and who waits for room in it."""
@@ -111,6 +116,13 @@ class Reaction(Queue):
         self.working = False  # one that has left the queue is not over yet
         self.wake: asyncio.Event | None = None
         self.task: asyncio.Task[None] | None = None
+
+    def retire(self) -> None:
+        """Its task ends when the queue is empty."""
+        self.closed = True
+        self.took()
+        if self.wake is not None:
+            self.wake.set()
 
 
 class SessionReaction(NamedTuple):

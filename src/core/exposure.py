@@ -23,7 +23,15 @@ from .errors import BadHandler
 from .plans import describe, is_async, layers
 from .types import HANDLER_NAME
 
-__all__ = ["Options", "application_root", "discover", "handler", "module_name", "options_of"]
+__all__ = [
+    "Options",
+    "application_root",
+    "discover",
+    "handler",
+    "module_name",
+    "of_application",
+    "options_of",
+]
 
 MARK: Final = "__greenroom_handler__"  # where a function keeps what @handler said
 LIBRARIES: Final = frozenset({"site-packages", "dist-packages"})
@@ -146,11 +154,11 @@ def _defined_in(fn: Any, module: ModuleType) -> bool:
 
 def _below(fn: Any, folder: Path) -> bool:
     code = getattr(_innermost(fn), "__code__", None)
-    return code is not None and _of_application(code.co_filename, str(folder))
+    return code is not None and of_application(code.co_filename, str(folder))
 
 
 @functools.lru_cache(maxsize=4096)
-def _of_application(file: str, folder: str) -> bool:
+def of_application(file: str, folder: str) -> bool:
     """Whether a source file belongs to the application in ``folder``."""
     if file.startswith("<"):  # made up at run time, by some library or other
         return False

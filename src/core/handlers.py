@@ -198,6 +198,15 @@ class HandlerTable(CallbackTable):
         self.claim(callback)
         return subscription
 
+    def adopt(self, other: HandlerTable) -> None:
+        """Hold what another table holds, and nothing of what was here; handles end it here."""
+        with table_lock:
+            for subscription in other.subscriptions:
+                subscription.move(self._drop)
+            self._entries, self._unfit, self._claimed = other._entries, other._unfit, other._claimed
+            self._subscriptions = other.subscriptions
+            self._rebuild()
+
     # -- making what else runs in turns ---------------------------------------------------------
 
     def make_middleware(self, fn: Function) -> Middleware:

@@ -15,6 +15,7 @@ from .types import DEFAULT_LABEL, LABEL_NAME, PROTOCOL_VERSION, Packet
 
 __all__ = [
     "CLOSES",
+    "GOING",
     "HELLO_BYTES",
     "SILENT",
     "Close",
@@ -28,6 +29,7 @@ __all__ = [
     "read_hello",
 ]
 
+GOING: Final = "the server is going"  # the text of a `draining`
 HELLO_BYTES: Final = 8 * 1024  # the first frame of a connection is at most this large
 
 Retry = Literal["resume", "fresh", "never"]

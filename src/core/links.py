@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ._patch import Segmented
@@ -16,7 +17,7 @@ from ._route import LinksCore
 from .dispatch import carry_out
 from .encode import encode_value
 from .errors import GreenroomError
-from .hello import Hello, LinkError, Retry, make_close
+from .hello import GOING, Hello, LinkError, Retry, make_close
 from .link import Request, ServerLink
 from .link_table import EXPIRED
 
@@ -77,6 +78,8 @@ class Links(LinksCore):
         )
         app.deadlines.watch(self._watches[link])
         app.reception.outlet.mark(connection)
+        if app.broken is not None and fresh:
+            link.push_event("gr:broken", encode_value({"traceback": app.broken}))
         if fresh:
             session.view_event("view:opened", link)
 
@@ -125,8 +128,7 @@ class Links(LinksCore):
     def _view_closed(self) -> None:
         """With the last view go the questions to the user."""
         if not self._has_views():
-            for call in tuple(self._questions):
-                self.confirmed(call, None)
+            self.dismiss_questions()
 
     def _has_views(self) -> bool:
         """Whether there is a client, or one that may come back to where it was."""
@@ -166,8 +168,18 @@ class Links(LinksCore):
             self._forget(link)
         self.by_id.clear()
         self.session.linked = False
-        for call in tuple(self._questions):
-            self.confirmed(call, None)
+        self.dismiss_questions()
+
+    def send_away(self, after: Callable[[], float]) -> None:
+        """The server goes: tell every client when to come back, behind what is in its stream."""
+        for link, connection in tuple(self.connections.items()):
+            connection.flush()
+            link.close("draining", GOING, after=after(), retry="fresh")
+            connection.flush()
+
+    def unsent(self) -> bool:
+        """Whether a client that is connected has not been handed all there is for it."""
+        return any(link.waiting for link in self.connections)
 
     def _forget(self, link: ServerLink) -> None:
         self.session.app.counters["links_closed"] += 1
@@ -248,11 +260,15 @@ class Links(LinksCore):
         """The questions of a link that are worked on beside the turns, by id."""
         return self._work.setdefault(link, {})
 
+    def asked(self) -> bool:
+        """Whether there are such questions."""
+        return any(self._work.values())
+
     # -- questions to the user ----------------------------------------------------------------
 
     def ask_user(self, question: Confirmation, message: str) -> None:
         """Show a dialog in every view; the first that answers wins."""
-        if not self._has_views():
+        if not self._has_views() or not self.session.app.running:
             self.session.app.questions["unanswered"] += 1
             question.settle(None)
             return
@@ -264,6 +280,11 @@ class Links(LinksCore):
         question.timer = clock.call_at(
             clock.time() + question.timeout, self.confirmed, self._calls, None
         )
+
+    def dismiss_questions(self) -> None:
+        """Nobody will answer any more."""
+        for call in tuple(self._questions):
+            self.confirmed(call, None)
 
     def confirmed(self, call: object, value: object) -> bool:
         """An answer has come; False when nothing was asked, or somebody answered before."""

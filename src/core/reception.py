@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import ipaddress
-import random
 import secrets
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ._route import Outlet
 from .connection import Connection
 from .errors import Busy, Closed
-from .hello import Hello, LinkError, Profile, Retry, make_close
+from .hello import GOING, Hello, LinkError, Profile, Retry, make_close
 from .plans import call_injected
 from .token import Tokens
 from .types import Transport
@@ -95,17 +94,11 @@ class Reception:
         self.connections.discard(connection)
         self.closes[code] += 1
 
-    def drain(self, drain: float) -> None:
-        """The server goes: tell every client when to come back, spread over ``drain`` seconds."""
+    def turn_away(self, after: Callable[[], float]) -> None:
+        """The server goes: tell those who have no link yet when to come back."""
         for connection in tuple(self.connections):
-            after = round(random.uniform(0, drain), 3)  # noqa: S311 - it spreads, it hides nothing
             if connection.link is None:
-                connection.end(
-                    make_close("draining", "the server is going", after=after, retry="fresh")
-                )
-            else:
-                connection.link.close("draining", "the server is going", after=after, retry="fresh")
-                connection.flush()
+                connection.end(make_close("draining", GOING, after=after(), retry="fresh"))
 
     # -- hellos -------------------------------------------------------------------------------
 

@@ -6,15 +6,15 @@ worker threads, the sweep over long turns, deadlines of asks, reports.
 Threads. Everything here runs on the loop unless its docstring says otherwise. Workers live in
 ``Core.work``; they touch sessions they were given by the ready queue and the inbox, nothing else.
 
-Cut in the middle. ``drain`` refuses new messages, waits for the accepted ones until its deadline
-and drops the rest with Closed; every message ends in exactly one counter: ``run``, ``failed``,
-``cancelled``, ``expired`` or ``dropped``, or it was ``refused`` and never accepted.
+Cut in the middle. After ``refuse`` nothing new is accepted; ``cut`` drops what is queued with
+Closed and cancels what runs (``drain.py`` says when). Every message ends in exactly one counter:
+``run``, ``failed``, ``cancelled``, ``expired`` or ``dropped``, or it was ``refused`` and never
+accepted.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import sys
 import threading
@@ -79,7 +79,8 @@ class Scheduler(Core):
         self._sweeping: Alarm | None = None
         self._swept_begun = 0
         self._asks_alarm: Alarm | None = None
-        self._empty: asyncio.Future[None] | None = None
+        self._on_ended: Callable[[], None] | None = None
+        self._telling = False
         self._watchdog: Watchdog | None = None
         self._switch_interval: float | None = None
         periods = [settings.partial_after, settings.partial_every, settings.turn_timeout or 0.0]
@@ -102,7 +103,8 @@ class Scheduler(Core):
         used: Clock = clock or LoopClock(loop)
         self.clock = used
         self.clock_time = None if own else used.time
-        self.refusing = False
+        self.refusing = self._telling = False
+        self._on_ended = None
         if self.app is not None:
             self.middlewares = tuple(self.app.middlewares)
         self.attach(loop, context or copy_context())
@@ -117,19 +119,19 @@ class Scheduler(Core):
             )
             self._watchdog.start()
 
-    async def drain(self, seconds: float) -> int:
-        """Accept nothing more (but close messages), run what is queued, drop what is left.
+    def refuse(self, on_ended: Callable[[], None]) -> None:
+        """Accept nothing more but close messages; ``on_ended()`` is called when messages ended.
 
-        Waits at most ``seconds`` for running and queued messages. Then queued ones are
-        dropped with Closed and running ones cancelled. Returns how many were left.
+        On the loop, once for all that ended in one burst, and after what they made was delivered.
         """
         self.refusing = True
-        if self.pending and seconds > 0:
-            self._empty = asyncio.get_running_loop().create_future()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._empty
-            self._empty = None
+        self._on_ended = on_ended
+
+    def cut(self) -> int:
+        """Drop what is queued with Closed, cancel what runs. Returns how many messages there were.
+
+        What a worker runs sees ``gr.cancelled()``, and goes on if it likes.
+        """
         left = self.pending
         if left:
             for actor in self.busy_actors():
@@ -175,12 +177,14 @@ class Scheduler(Core):
 
     def look_for_end(self) -> None:
         """A message ended while draining. Any thread."""
-        if not self.pending:
-            self.post_to_loop(self._tell_empty)
+        if not self._telling:
+            self._telling = True
+            self.post_to_loop(self._tell_ended)
 
-    def _tell_empty(self) -> None:
-        if self._empty is not None and not self._empty.done() and not self.pending:
-            self._empty.set_result(None)
+    def _tell_ended(self) -> None:
+        self._telling = False  # first: what ends from now on is told again
+        if self._on_ended is not None:
+            self._on_ended()
 
     # -- what sessions use ------------------------------------------------------------------
 

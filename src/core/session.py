@@ -182,6 +182,11 @@ class Session(Actions, SessionCore):
         return NO_LINKS if self._links is None else self._links.by_id
 
     @property
+    def all_links(self) -> Links | None:
+        """Its links and what belongs to them; None before its first client."""
+        return self._links
+
+    @property
     def log(self) -> SessionLog:
         """What its handlers printed and what went wrong, bounded."""
         if self._log is None:

@@ -155,7 +155,7 @@ async def scheduling(clock: FakeClock | None = None, **settings: Any) -> AsyncGe
     try:
         yield scheduler
     finally:
-        await scheduler.drain(5.0)
+        await drain(scheduler, 5.0)
         await scheduler.stop()
     stats = scheduler.stats()
     ended = sum(stats[name] for name in ("run", "failed", "cancelled", "expired", "dropped"))
@@ -163,6 +163,18 @@ async def scheduling(clock: FakeClock | None = None, **settings: Any) -> AsyncGe
     assert not scheduler.suspended
     unexpected = [report for report in reports if "turn_timeout" not in report[0]]
     assert not unexpected, unexpected
+
+
+async def drain(scheduler: Scheduler, seconds: float) -> int:
+    """Refuse what is new, wait for what was accepted, and cut what is left; how much that was."""
+    ended = asyncio.Event()
+    scheduler.refuse(ended.set)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while scheduler.pending:
+                ended.clear()
+                await ended.wait()
+    return scheduler.cut()
 
 
 async def settled(scheduler: Scheduler) -> None:

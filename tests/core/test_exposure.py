@@ -110,7 +110,7 @@ def test_a_prefix_below_the_root_is_not_the_application(
     make("env/tool.py", "def leak(state): ...\n")
     module = make("app_d.py", "from env.tool import leak\ndef own(state): ...\n")
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
-    exposure._of_application.cache_clear()
+    exposure.of_application.cache_clear()
     assert names(module, tmp_path) == ["own"]
 
 
@@ -120,7 +120,7 @@ def test_a_prefix_that_holds_the_application_does_not_hide_it(
     make("place/helper.py", "def near(state): ...\n")
     module = make("place/main.py", "from place.helper import near\n")
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    exposure._of_application.cache_clear()
+    exposure.of_application.cache_clear()
     assert names(module, tmp_path / "place") == ["near"]
 
 

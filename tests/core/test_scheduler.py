@@ -11,7 +11,7 @@ import weakref
 from typing import Any
 
 import pytest
-from tests.core.fakes import FakeClock, FakeSession, message, scheduling, settled
+from tests.core.fakes import FakeClock, FakeSession, drain, message, scheduling, settled
 
 from greenroom.core._fast import current_turn
 from greenroom.core.errors import Busy, Closed, Timeout
@@ -614,12 +614,12 @@ def test_drain_runs_what_is_queued(arun: Any) -> None:
             for number in range(50):
                 place = (W, L, I)[number % 3]
                 session.post(message(note_async if place == L else note, number, place))
-            assert await scheduler.drain(5.0) == 0
+            assert await drain(scheduler, 5.0) == 0
             assert session.ledger.root["seen"] == list(range(50))
             with pytest.raises(Closed):
                 session.post(message(note, 1))
             session.post(message(note, "bye", lane=Lane.CONTROL))  # hooks at the end still run
-            assert await scheduler.drain(5.0) == 0
+            assert await drain(scheduler, 5.0) == 0
             assert session.ledger.root["seen"][-1] == "bye"
 
     arun(main)
@@ -644,7 +644,7 @@ def test_drain_refuses_the_rest_at_its_deadline(arun: Any) -> None:
             for item in (session, other):
                 for number in range(3):
                     item.post(message(note, number))
-            assert await scheduler.drain(0.02) == 8
+            assert await drain(scheduler, 0.02) == 8
             assert [type(error) for _, error in session.lost + other.lost] == [Closed] * 6
             go.set()
             assert await answer is True
@@ -679,7 +679,7 @@ def test_a_scheduler_can_start_again(arun: Any) -> None:
             session = FakeSession(scheduler)
             await scheduler.ask(session, message(note, 1), 5.0)
             await scheduler.ask(session, message(note, 1, W), 5.0)
-            await scheduler.drain(1.0)
+            await drain(scheduler, 1.0)
             await scheduler.stop()
             await scheduler.stop()
 

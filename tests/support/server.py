@@ -19,11 +19,13 @@ PATIENCE = 60.0
 class ServerProcess:
     """A server; ``port`` stays the same over restarts."""
 
-    def __init__(self, path: Path, **environment: str) -> None:
+    def __init__(self, path: Path, *options: str, **environment: str) -> None:
         self.path = path
+        self.options = options
         self.environment = environment
         self.port = 0
         self.log: list[str] = []
+        self._grown = threading.Condition()
         self.starts = 0
         self._process: subprocess.Popen[str] | None = None
 
@@ -44,7 +46,10 @@ class ServerProcess:
         assert self._process is None
         ready = threading.Event()
         process = self._process = subprocess.Popen(
-            [sys.executable, "-m", "greenroom", "run", str(self.path), "--port", str(self.port)],
+            [
+                *(sys.executable, "-m", "greenroom", "run", str(self.path)),
+                *("--port", str(self.port), *self.options),
+            ],
             env=os.environ | {"PYTHONUNBUFFERED": "1"} | self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -56,7 +61,9 @@ class ServerProcess:
             assert process.stdout is not None
             with process.stdout as lines:
                 for line in lines:
-                    self.log.append(line)
+                    with self._grown:
+                        self.log.append(line)
+                        self._grown.notify_all()
                     found = ADDRESS.search(line)
                     if found is not None:
                         self.port = int(found[1])
@@ -69,6 +76,28 @@ class ServerProcess:
         if not ready.wait(PATIENCE) or not self.port or process.poll() is not None:
             self.kill()
             raise AssertionError("the server did not start:\n" + "".join(self.log))
+
+    def said(self, text: str, times: int = 1) -> None:
+        """Wait until so many lines with ``text`` were said, since the beginning."""
+
+        def enough() -> bool:
+            return sum(text in line for line in self.log) >= times
+
+        with self._grown:
+            assert self._grown.wait_for(enough, PATIENCE), f"no {text!r} in:\n" + "".join(self.log)
+
+    def tell(self, how: signal.Signals) -> None:
+        """Send a signal; it goes on until it ends by itself."""
+        assert self._process is not None
+        self._process.send_signal(how)
+
+    def ended(self) -> int:
+        """Wait for the end; the exit code."""
+        process, self._process = self._process, None
+        assert process is not None
+        code = process.wait(PATIENCE)
+        self._reader.join()
+        return code
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
         """End it: nothing of it gets a chance to say goodbye, unless ``how`` lets it."""

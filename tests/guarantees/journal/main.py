@@ -39,6 +39,16 @@ async def note_async(state: Any, payload: str) -> str:
     return _work(state, payload)
 
 
+async def note_slow(state: Any, payload: str) -> str:
+    await asyncio.sleep(0.2)
+    return _work(state, payload)
+
+
 async def forever() -> None:
     """Until it is cancelled."""
     await asyncio.get_running_loop().create_future()
+
+
+@gr.handler(inline=True)
+def seen(state: Any) -> list[str]:
+    return list(state["tags"])
