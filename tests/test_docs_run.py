@@ -56,7 +56,7 @@ async def run_page(page: Path) -> dict[str, Any]:
     return module.__dict__
 
 
-@pytest.mark.parametrize("page", ["docs/state.md", "docs/testing.md"])
+@pytest.mark.parametrize("page", ["docs/operations.md", "docs/state.md", "docs/testing.md"])
 def test_the_blocks_of_a_page_are_one_program(arun: Any, page: str) -> None:
     arun(lambda: run_page(ROOT / page))
 

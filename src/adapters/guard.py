@@ -25,7 +25,15 @@ from urllib.parse import urlsplit
 
 from ..core.settings import Settings
 
-__all__ = ["Head", "binding_name", "host_allowed", "is_loopback", "names_us", "new_binding", "origin_allowed"]
+__all__ = [
+    "Head",
+    "binding_name",
+    "host_allowed",
+    "is_loopback",
+    "names_us",
+    "new_binding",
+    "origin_allowed",
+]
 
 DEFAULT_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 BINDING: Final = re.compile(r"[\w-]{16,128}\Z", re.ASCII)

@@ -71,7 +71,7 @@ def may_read(head: Head, settings: Settings) -> bool:
     """Whether these numbers are told to whoever asks."""
     token = settings.metrics_token
     if token and hmac.compare_digest(
-        head.headers.get("authorization", "").encode(), f"Bearer {token}".encode()
+        head.headers.get("authorization", "").encode("latin-1"), f"Bearer {token}".encode()
     ):
         return True
     forwarded = "x-forwarded-for" in head.headers or "forwarded" in head.headers

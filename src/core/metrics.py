@@ -154,10 +154,10 @@ tasks: now: asyncio tasks of the app
 
 
 def _metric(line: str) -> Metric:
-    path, _, help = line.partition(": ")
-    if help.startswith("now: "):
-        return Metric(path, "gauge", help.removeprefix("now: "))
-    return Metric(path, "counter", help)
+    path, _, text = line.partition(": ")
+    if text.startswith("now: "):
+        return Metric(path, "gauge", text.removeprefix("now: "))
+    return Metric(path, "counter", text)
 
 
 METRICS: Final[Mapping[str, Metric]] = {

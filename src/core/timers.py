@@ -32,8 +32,9 @@ def _nobody() -> None:
 class Timer:
     """The handle of a ``delay`` or ``every``; ``cancel`` it any number of times.
 
-    ``make(session)`` gives the message for each firing; it must not hold the session itself. With ``every`` there is at most one message of this
-    timer in the mailbox: a firing that finds one is left out and counted in ``skipped``.
+    ``make(session)`` gives the message for each firing; it must not hold the session itself. With
+    ``every`` there is at most one message of this timer in the mailbox: a firing that finds one is
+    left out and counted in ``skipped``.
     """
 
     __slots__ = ("__weakref__", "_alarm", "_last", "_make", "_scheduler", "_session", "_when",
