@@ -7,7 +7,7 @@ one metric with the label ``code``. Names are stable. No I/O; on the app's loop.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 __all__ = ["CONTENT_TYPE", "METRICS", "Metric", "exposition"]
 
@@ -172,8 +172,9 @@ def exposition(stats: Mapping[str, Any]) -> bytes:
         metric = METRICS.get(path) or Metric(path, "untyped", path)
         lines.append(f"# HELP {metric.name} {metric.help}")
         lines.append(f"# TYPE {metric.name} {metric.kind}")
-        if isinstance(value, Mapping):
-            for code, count in sorted(value.items()):
+        if isinstance(value, dict):
+            counts = cast("dict[str, int]", value)
+            for code, count in sorted(counts.items()):
                 lines.append(f'{metric.name}{{code="{_escaped(code)}"}} {count}')
         else:
             lines.append(f"{metric.name} {value}")
@@ -184,8 +185,8 @@ def _leaves(stats: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     """Paths and values; a dict that is known as one metric is one value."""
     for key, value in stats.items():
         path = prefix + key
-        if isinstance(value, Mapping) and path not in METRICS:
-            yield from _leaves(value, f"{path}.")
+        if isinstance(value, dict) and path not in METRICS:
+            yield from _leaves(cast("dict[str, Any]", value), f"{path}.")
         else:
             yield path, value
 

@@ -165,6 +165,12 @@ class RecordingHost:
     async def stop(self, drain: float | None = None) -> None:
         self.phase = "stopped"
 
+    def stats(self) -> dict[str, Any]:
+        return {"connections": sum(not connection.closed for connection in self.connections)}
+
+    async def hears(self, seconds: float = 1.0) -> bool:
+        return True
+
     def connect(self, transport: Transport, **facts: Any) -> RecordedConnection:
         if self.refusal is not None:
             raise self.refusal

@@ -400,7 +400,7 @@ class Crowd:
             overflow: Any = rng.choice(("drop_oldest", "drop_newest", "block", "close"))
             stream = events.listen("app:signal", overflow=overflow)
             self.streams.append(stream)
-            self.start(anext(stream))  # type: ignore[arg-type]
+            self.start(anext(stream))
         elif self.work:
             rng.choice(sorted(self.work, key=id)).cancel()
 
