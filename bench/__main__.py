@@ -21,6 +21,7 @@ GROUPS = {
     "workers": "bench.core.workers",
     "tokens": "bench.core.tokens",
     "asgi": "bench.load.asgi",
+    "websocket": "bench.load.websocket",
     "isolation": "bench.load.isolation",
 }
 README = Path(__file__).parent / "README.md"

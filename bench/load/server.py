@@ -1,11 +1,14 @@
-"""The servers that asgi.py and isolation.py load: ``python -m bench.load.server echo|greenroom``.
+"""The servers that are loaded: ``python -m bench.load.server echo|greenroom|picows|websocket``.
 
-Both are uvicorn with the settings of ``greenroom run`` and uvloop. The echo does what an event
-costs at least: decode the frame, store into a dict, encode one answer.
+The first two are uvicorn with the settings of ``greenroom run --asgi``, the others picows and the
+fast adapter; all on uvloop. What is no Greenroom does what an event costs at least: decode the
+frame, store into a dict, encode one answer.
 """
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -13,10 +16,12 @@ from typing import Any
 
 import orjson
 import uvicorn
+import uvloop
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
 import greenroom as gr
-from greenroom.adapters import asgi
-from greenroom.cli.run import listen, server_config
+from greenroom.adapters import asgi, websocket
+from greenroom.adapters.serving import open_socket, server_config
 
 Message = MutableMapping[str, Any]
 
@@ -75,6 +80,38 @@ async def echo(
         await send({"type": "websocket.send", "text": orjson.dumps(answer).decode()})
 
 
+class Bare(WSListener):
+    """The least a picows server can do for an event."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {}
+        self.seq = 0
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type != WSMsgType.TEXT:
+            return
+        event = orjson.loads(frame.get_payload_as_bytes())
+        self.state["n"] = event["data"]
+        self.seq += 1
+        answer = {
+            "type": "gr:result",
+            "seq": self.seq,
+            "id": event["id"],
+            "data": {"n": self.state["n"]},
+        }
+        transport.send(WSMsgType.TEXT, orjson.dumps(answer))
+
+
+async def picows(sock: socket.socket) -> None:
+    server = await ws_create_server(lambda _request: Bare(), sock=sock)
+    await server.serve_forever()
+
+
+async def fast(app: gr.App, sock: socket.socket) -> None:
+    await websocket.serve(app, sock=sock)
+    await asyncio.Event().wait()
+
+
 def main(kind: str) -> None:
     settings = gr.Settings(
         rate=1e6,
@@ -87,11 +124,15 @@ def main(kind: str) -> None:
     app = gr.App(
         state={"n": 0}, handlers=[inline, eager, worker, sleep, spin, compute], settings=settings
     )
-    config = server_config(app, asgi.application(app))
+    sock = open_socket("127.0.0.1", 0)
+    if kind in ("picows", "websocket"):
+        print(sock.getsockname()[1], flush=True)
+        uvloop.run(picows(sock) if kind == "picows" else fast(app, sock))
+        return
+    config = server_config(asgi.application(app), settings.max_frame_in)
     if kind == "echo":
         config.app = echo
     config.loop = "uvloop"
-    sock = listen("127.0.0.1", 0)
     print(sock.getsockname()[1], flush=True)
     uvicorn.Server(config).run(sockets=[sock])
 

@@ -20,11 +20,11 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from ..core.errors import Busy, Closed
 from .asgi_socket import Receive, Scope, Send, Socket
-from .base import Host, Profile
+from .base import Connection, Host, Profile, Transport
 from .guard import Head, host_allowed, is_loopback, origin_allowed
 from .operations import HEALTH, METRICS, Operated, health, metrics
 from .pages import CHUNK, Answer, Handlers, Pages, View, plain
@@ -33,6 +33,12 @@ __all__ = ["Application", "application", "lifespan"]
 
 SOCKET: Final = "/ws"
 PROFILE: Final = Profile(limited=True, batching=True)  # two messages cannot be sent as one
+
+
+class AnySocket(Transport, Protocol):
+    """A transport that says when it has ended."""
+
+    over: asyncio.Future[None]
 
 
 class AsgiHost(Host, Operated, Protocol):
@@ -87,6 +93,8 @@ def lifespan(app: Host) -> Callable[[Any], AbstractAsyncContextManager[None]]:
 class Application:
     """The ASGI callable. Made by :func:`application`."""
 
+    socket_type: ClassVar[type[Socket]] = Socket
+
     def __init__(
         self,
         app: AsgiHost,
@@ -97,7 +105,7 @@ class Application:
         self.app = app
         self.pages = Pages(public, app, title)
         self._loopback = None if bind is None else is_loopback(bind)
-        self._sockets: set[Socket] = set()
+        self._sockets: set[AnySocket] = set()
         self._starting: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,7 +117,7 @@ class Application:
             raise NotImplementedError(f"Greenroom serves http and websocket, not {kind!r}")
         head = Head.of(scope)
         if self._starting is None or not self._starting.done():
-            await self._started()
+            await self.started()
         if kind == "http":
             await self._http(head, str(scope["method"]), send)
         else:
@@ -130,8 +138,8 @@ class Application:
 
     # -- starting -----------------------------------------------------------------------------
 
-    async def _started(self) -> None:
-        """Start the app at the first request. Requests that come meanwhile wait."""
+    async def started(self) -> None:
+        """Start the app, at the first request or before. Who comes meanwhile waits."""
         if self._starting is None:
             self._starting = asyncio.get_running_loop().create_task(self._start())
         await asyncio.shield(self._starting)
@@ -145,7 +153,7 @@ class Application:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 try:
-                    await self._started()
+                    await self.started()
                 except Exception as error:  # noqa: BLE001 -- the server is told, and says it
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
                     return
@@ -184,23 +192,40 @@ class Application:
     async def _websocket(self, head: Head, scope: Scope, receive: Receive, send: Send) -> None:
         if (await receive())["type"] != "websocket.connect":
             return
-        settings = self.app.settings
-        refusal: Answer | None = None
-        if not self._host_allowed(head):
-            refusal = _WRONG_HOST
-        elif head.path != SOCKET:
-            refusal = plain(404, "the WebSocket is at /ws")
-        elif not origin_allowed(head, settings):
-            refusal = plain(403, "this page may not connect here (see Settings.origins)")
-        if refusal is not None:
-            await deny(scope, send, refusal)
+        socket = self.socket_type(self.stall)
+        connection = self.attach(socket, head, PROFILE)
+        if isinstance(connection, Answer):
+            await deny(scope, send, connection)
             return
+        try:
+            await socket.run(connection, receive, send, self.app.settings.max_frame_in)
+        finally:
+            socket.end(connection)
+            socket.let_go()
+            socket.over.set_result(None)
+
+    @property
+    def stall(self) -> float:
+        """Seconds after which a client that takes nothing of what it is sent is given up."""
+        return self.app.settings.ping + self.app.settings.dead or 30.0
+
+    def attach(self, socket: AnySocket, head: Head, profile: Profile) -> Connection | Answer:
+        """The app's end of a WebSocket that asks to come in, or the refusal to answer with.
+
+        It counts as open until its ``over`` is done.
+        """
+        settings = self.app.settings
+        if not self._host_allowed(head):
+            return _WRONG_HOST
+        if head.path != SOCKET:
+            return plain(404, "the WebSocket is at /ws")
+        if not origin_allowed(head, settings):
+            return plain(403, "this page may not connect here (see Settings.origins)")
         if self.app.running and self.app.loop is not asyncio.get_running_loop():
             raise RuntimeError(
                 "the app runs on another loop than the server that was asked to serve it: give "
                 "asgi.lifespan(app) to the outer application, and start the app nowhere else"
             )
-        socket = Socket(settings.ping + settings.dead or 30.0)
         try:
             connection = self.app.connect(
                 socket,
@@ -208,21 +233,14 @@ class Application:
                 cookies=head.cookies,
                 peer=head.peer(settings),
                 binding=head.binding(),
-                profile=PROFILE,
+                profile=profile,
             )
         except (Busy, Closed) as error:
             after = getattr(error, "retry_after", 1.0)
-            retry = [("retry-after", str(max(1, round(after))))]
-            await deny(scope, send, plain(503, str(error), retry))
-            return
+            return plain(503, str(error), [("retry-after", str(max(1, round(after))))])
         self._sockets.add(socket)
-        try:
-            await socket.run(connection, receive, send, settings.max_frame_in)
-        finally:
-            self._sockets.discard(socket)
-            socket.end(connection)
-            socket.let_go()
-            socket.over.set_result(None)
+        socket.over.add_done_callback(lambda _: self._sockets.discard(socket))
+        return connection
 
 
 _WRONG_HOST: Final = plain(

@@ -211,7 +211,7 @@ class Socket:
                 raw = message.get("bytes") or b""
                 size = len(raw)
                 try:
-                    packet = decode_binary(raw)
+                    packet = self.decode(raw)
                 except ValueError:
                     packet = NOT_JSON
             if limit and size > limit:
@@ -231,7 +231,7 @@ class Socket:
                     data, buffers = packet
                     self._writing = True
                     if buffers:
-                        await send({"type": "websocket.send", "bytes": encode_binary(packet)})
+                        await send({"type": "websocket.send", "bytes": self.encode(packet)})
                         self.buffered -= packet_size(packet)
                     else:
                         await send({"type": "websocket.send", "text": data.decode()})
@@ -263,6 +263,16 @@ class Socket:
         if self._full and self.buffered <= ROOM:
             self._full = False
             connection.drained()
+
+    @staticmethod
+    def decode(message: bytes) -> Packet:
+        """A binary message as a packet. An echo that stands in for the app has its own form."""
+        return decode_binary(message)
+
+    @staticmethod
+    def encode(packet: Packet) -> bytes:
+        """The reverse of :meth:`decode`."""
+        return encode_binary(packet)
 
     # -- time ---------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from ..adapters.base import installed
 from . import OK, UNHEALTHY
 from .load import load, read_settings
+from .run import fast_adapter
 
 __all__ = ["HELP", "NAME", "add_arguments", "command"]
 
@@ -133,6 +134,11 @@ def machine() -> Iterator[str]:
 
 
 def adapters() -> Iterator[str]:
+    fast, what = fast_adapter()
+    if fast is not None:
+        yield f"`greenroom run` serves with: websocket ({what})"
+    else:
+        yield f"`greenroom run` serves with: asgi, which is slower ({what})"
     found = installed()
     for name in sorted(found):
         yield f"{name}: {found[name].value}"

@@ -1,4 +1,7 @@
-"""`greenroom run`: one app on one port, served by uvicorn, until a signal says otherwise.
+"""`greenroom run`: one app on one port, until a signal says otherwise.
+
+Pages come from uvicorn and the WebSocket from the fast adapter, or with ``--asgi`` from uvicorn
+too, which is also what is done where the fast adapter cannot be imported.
 
 A first SIGTERM or SIGINT drains (``core/drain.py``): the port is free for the next process at
 once, running turns end, every client is told when to come back, and only then does the server go.
@@ -14,17 +17,19 @@ import errno
 import logging
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Generator
+from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import uvicorn
 
 from ..adapters import asgi
 from ..adapters.guard import is_loopback
-from ..core.app import App
-from . import BAD_HOST, IN_USE, OK, PERMISSION, CommandError
+from ..adapters.serving import HttpServer, open_socket, server_config, tls_context, url_of
+from . import BAD_HOST, IN_USE, NOT_FOUND, OK, PERMISSION, USAGE, CommandError
 from .load import Loaded, load, read_settings
 from .reload import check_watcher, watching
 
@@ -51,13 +56,12 @@ old goes on. A changed file of public/ makes the pages load again.
 """,
 )
 
+logger = logging.getLogger("greenroom.run")
+
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8000
 SWITCH_INTERVAL: Final = 0.001  # seconds; the loop waits no longer for a busy worker thread
-NOTSENT_LOWAT: Final = 25  # TCP_NOTSENT_LOWAT on Linux; not in the socket module
-UNSENT: Final = 64 * 1024  # what the kernel may hold unsent for one client
 FILES: Final = 65_536  # descriptors to ask for: one for each client
-GRACE: Final = 5  # seconds for requests that still run when the server goes
 FORCED: Final = 128  # plus the signal's number: the exit code after a second signal
 
 
@@ -90,6 +94,17 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show error texts, logs and a page of the app to browsers; not for strangers",
     )
+    command.add_argument(
+        "--cert", metavar="FILE", help="serve https and wss with this certificate chain (PEM)"
+    )
+    command.add_argument(
+        "--key", metavar="FILE", help="its private key (PEM), unless it is in the same file"
+    )
+    command.add_argument(
+        "--asgi",
+        action="store_true",
+        help="carry WebSockets by uvicorn too, instead of the fast adapter",
+    )
 
     command.add_argument(
         "--reload",
@@ -102,9 +117,11 @@ def command(args: argparse.Namespace) -> int:
     if args.reload:
         check_watcher()
     settings = read_settings(**({"debug": True} if args.debug else {}))
+    tls = read_certificate(args.cert, args.key)
     loaded = load(args.path, settings)
     with listen(args.host, args.port) as sock:
-        return serve(loaded, sock, args.host, args.path if args.reload else None)
+        how = How(args.host, not args.asgi, tls, args.path if args.reload else None)
+        return serve(loaded, sock, how)
 
 
 # -- the address ----------------------------------------------------------------------------------
@@ -114,20 +131,10 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises CommandError that says what is wrong with the address."""
     where = f"{host}:{port}"
     try:
-        found = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
-        )
-    except (OSError, UnicodeError) as error:
+        return open_socket(host, port)
+    except (socket.gaierror, UnicodeError) as error:
         raise CommandError(BAD_HOST, f"--host {host!r} is no address: {error}") from None
-    family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
-    sock = socket.socket(family, kind, protocol)
-    try:
-        if sys.platform != "win32":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        sock.listen(2048)
     except OSError as error:
-        sock.close()
         if error.errno == errno.EADDRINUSE:
             message = f"{where} is in use: choose another --port, or 0 for any free one"
             raise CommandError(IN_USE, message) from None
@@ -135,33 +142,39 @@ def listen(host: str, port: int) -> socket.socket:
             message = f"{where}: permission denied; ports below 1024 belong to the administrator"
             raise CommandError(PERMISSION, message) from None
         raise CommandError(BAD_HOST, f"cannot listen on {where}: {error.strerror}") from None
-    sock.setblocking(False)
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # clients' sockets inherit it
-            sock.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, UNSENT)
-    return sock
 
 
-def url_of(sock: socket.socket, host: str) -> str:
-    port: int = sock.getsockname()[1]
-    if host in ("", "0.0.0.0", "::"):  # noqa: S104 -- only how it is shown
-        host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def read_certificate(cert: str | None, key: str | None) -> ssl.SSLContext | None:
+    """TLS as the options ask for it. Raises CommandError."""
+    if cert is None:
+        if key is not None:
+            raise CommandError(USAGE, "--key is the private key of --cert, which is missing")
+        return None
+    for name, path in (("--cert", cert), ("--key", key)):
+        if path is not None and not Path(path).is_file():
+            raise CommandError(NOT_FOUND, f"{name} {path}: there is no such file")
+    try:
+        return tls_context(cert, key)
+    except OSError as error:  # ssl.SSLError is one
+        raise CommandError(
+            USAGE, f"--cert {cert}: not a certificate with its key ({error})"
+        ) from None
 
 
 # -- serving --------------------------------------------------------------------------------------
 
 
-class Server(uvicorn.Server):
-    """uvicorn, with our own idea of what a signal means."""
+class Server(HttpServer):
+    """Our own idea of what a signal means."""
 
     def __init__(
         self,
         config: uvicorn.Config,
         on_ready: Callable[[], None],
         on_signal: Callable[[int], None],
+        **options: Any,
     ) -> None:
-        super().__init__(config)
+        super().__init__(config, **options)
         self._on_ready = on_ready
         self._on_signal = on_signal
 
@@ -184,25 +197,44 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def serve(loaded: Loaded, sock: socket.socket, host: str, watched: str | None = None) -> int:
-    """Serve until a signal; returns the exit code. ``watched``: the PATH to load again."""
+class How(NamedTuple):
+    """What the command line says about serving."""
+
+    host: str
+    fast: bool  # /ws by the fast adapter
+    tls: ssl.SSLContext | None
+    watched: str | None  # the PATH to load again when a file changes
+
+
+def fast_adapter() -> tuple[Any, str]:
+    """The fast adapter and what it is; None and the reason where it cannot be imported."""
+    try:
+        from ..adapters import websocket, wire
+    except ImportError as error:
+        return None, str(error)
+    return websocket, f"picows {wire.PICOWS}"
+
+
+def serve(loaded: Loaded, sock: socket.socket, how: How) -> int:
+    """Serve until a signal; returns the exit code."""
     sys.setswitchinterval(loaded.app.settings.switch_interval or SWITCH_INTERVAL)
     raise_file_limit()
     if not logging.getLogger().handlers:
         logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     with asyncio.Runner(loop_factory=loop_factory()) as runner, loaded.app.registering():
-        return runner.run(_serve(loaded, sock, host, watched))
+        return runner.run(_serve(loaded, sock, how))
 
 
-async def _serve(loaded: Loaded, sock: socket.socket, host: str, watched: str | None) -> int:
+async def _serve(loaded: Loaded, sock: socket.socket, how: How) -> int:
     app = loaded.app
-    application = asgi.application(app, public=loaded.public, bind=host, title=loaded.title)
+    application = asgi.application(app, public=loaded.public, bind=how.host, title=loaded.title)
     drain: asyncio.Task[None] | None = None
     code = OK
 
     def ready() -> None:
         app.listeners.append(stop_listening)
-        announce(loaded, url_of(sock, host), open_to_others=not is_loopback(host))
+        url = url_of(sock, how.host, tls=how.tls is not None)
+        announce(loaded, url, open_to_others=not is_loopback(how.host))
 
     def stop_listening() -> None:
         for listening in server.servers:
@@ -229,11 +261,20 @@ async def _serve(loaded: Loaded, sock: socket.socket, host: str, watched: str | 
         finally:
             server.should_exit = True
 
-    server = Server(server_config(app, application), ready, on_signal)
+    adapter, what = fast_adapter() if how.fast else (None, "")
+    if how.fast and adapter is None:
+        logger.warning("serving with --asgi, which is slower: %s", what)
+    server = Server(
+        server_config(application, app.settings.max_frame_in),
+        ready,
+        on_signal,
+        protocol=None if adapter is None else adapter.switch(application),
+        tls=how.tls,
+    )
     server.config.load()  # imports what it needs, before the watchdog looks
     await app.start()
     try:
-        async with watching(loaded, watched):
+        async with watching(loaded, how.watched):
             await server.serve(sockets=[sock])
     finally:
         if drain is not None:
@@ -241,25 +282,6 @@ async def _serve(loaded: Loaded, sock: socket.socket, host: str, watched: str | 
                 await drain
         await app.stop(0.0)
     return code
-
-
-def server_config(app: App, application: asgi.Application) -> uvicorn.Config:
-    limit = app.settings.max_frame_in
-    return uvicorn.Config(
-        application,
-        ws="websockets-sansio",
-        ws_per_message_deflate=False,  # patches are small; compressing them costs more than bytes
-        # Above ours, so that it is we who refuse, with a gr:close.
-        ws_max_size=2 * limit + 65_536 if limit else sys.maxsize,
-        ws_ping_interval=None,  # the protocol has its own, with a deadline
-        lifespan="off",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # Settings.trusted_proxies
-        timeout_graceful_shutdown=GRACE,
-    )
 
 
 def announce(loaded: Loaded, url: str, *, open_to_others: bool) -> None:

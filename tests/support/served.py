@@ -1,4 +1,4 @@
-"""An ASGI application on a real uvicorn, on the running loop and a port of its own."""
+"""An ASGI application, or an echo, served on the running loop and a port of its own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
 import uvicorn
+
+from greenroom.testing import echo
 
 
 class _Server(uvicorn.Server):
@@ -37,6 +39,20 @@ async def served(application: Any, **options: Any) -> AsyncGenerator[int]:
     )
     server = _Server(config)
     server.ready = asyncio.Event()
+    async with running(server) as port:
+        yield port
+
+
+@contextlib.asynccontextmanager
+async def echoing(adapter: str) -> AsyncGenerator[int]:
+    """The echo on an adapter; the port."""
+    async with running(echo.server(adapter)) as port:
+        yield port
+
+
+@contextlib.asynccontextmanager
+async def running(server: Any) -> AsyncGenerator[int]:
+    """Run a server that says when it is ``ready``; the port."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         sock.setblocking(False)
         task = asyncio.create_task(server.serve(sockets=[sock]))
