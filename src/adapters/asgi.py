@@ -46,6 +46,7 @@ class AsgiHost(Host, Operated, Protocol):
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None: ...
+    def turned_away(self, reason: str) -> None: ...
     @property
     def views(self) -> Mapping[str, View]: ...
     @property
@@ -175,6 +176,7 @@ class Application:
         if head.path == HEALTH:
             await respond(send, await health(self.app, method), with_body=method != "HEAD")
         elif not self._host_allowed(head):
+            self.app.turned_away("host")
             await respond(send, _WRONG_HOST, with_body=method != "HEAD")
         elif head.path == SOCKET:
             answer = plain(426, "this is a WebSocket", [("upgrade", "websocket")])
@@ -216,10 +218,13 @@ class Application:
         """
         settings = self.app.settings
         if not self._host_allowed(head):
+            self.app.turned_away("host")
             return _WRONG_HOST
         if head.path != SOCKET:
+            self.app.turned_away("path")
             return plain(404, "the WebSocket is at /ws")
         if not origin_allowed(head, settings):
+            self.app.turned_away("origin")
             return plain(403, "this page may not connect here (see Settings.origins)")
         if self.app.running and self.app.loop is not asyncio.get_running_loop():
             raise RuntimeError(

@@ -494,6 +494,10 @@ class App:
             transport, headers or {}, cookies or {}, userinfo, peer, binding, profile or Profile()
         )
 
+    def turned_away(self, reason: str) -> None:
+        """An adapter refused a request before it became a connection: count it."""
+        self.reception.turned_away[reason] += 1
+
     def session_ended(self, session: Session) -> None:
         """A session has taken its last step."""
         if self._sessions.pop(session.id, None) is not None:

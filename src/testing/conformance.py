@@ -19,7 +19,7 @@ from contextlib import AbstractAsyncContextManager
 from types import SimpleNamespace
 from typing import Any, Final, Protocol
 
-from ..adapters.base import ROOM
+from ..adapters.base import ROOM, close_with
 from ..core.errors import Busy
 from ..core.settings import Settings
 from ..core.types import Packet, Transport
@@ -112,6 +112,10 @@ class RecordedConnection:
         if self.on_packet is not None:
             self.on_packet(packet)
 
+    def refuse(self, code: str, message: str) -> None:
+        self._note("refuse")
+        close_with(self.transport, code, message)
+
     def drained(self) -> None:
         self._note("drained")
         if self.transport.buffered > ROOM:
@@ -164,6 +168,9 @@ class RecordingHost:
 
     async def stop(self, drain: float | None = None) -> None:
         self.phase = "stopped"
+
+    def turned_away(self, reason: str) -> None:
+        """An adapter refused a handshake."""
 
     def stats(self) -> dict[str, Any]:
         return {"connections": sum(not connection.closed for connection in self.connections)}

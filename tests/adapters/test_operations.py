@@ -139,7 +139,7 @@ def test_metrics_are_for_this_machine_or_for_a_token(arun: Any) -> None:
         async with app_with(metrics=True, metrics_token="sésame") as app:
             for token, wanted in (("sésame", 200), ("sesame", 403), ("", 403)):
                 given = [(b"authorization", f"Bearer {token}".encode())]
-                transport = httpx.ASGITransport(asgi.application(app), client=AWAY)  # type: ignore[arg-type]
+                transport = httpx.ASGITransport(asgi.application(app), client=AWAY)
                 async with httpx.AsyncClient(
                     transport=transport, base_url="http://example.org"
                 ) as client:
