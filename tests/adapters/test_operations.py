@@ -148,3 +148,42 @@ def test_metrics_are_for_this_machine_or_for_a_token(arun: Any) -> None:
             assert "sésame" not in repr(app.settings)
 
     arun(main)
+
+
+# -- what adapters refuse -----------------------------------------------------------------------
+
+
+async def knock(app: gr.App, path: str, **headers: str) -> list[Any]:
+    """A WebSocket handshake; what the application said."""
+    scope = {
+        "type": "websocket",
+        "path": path,
+        "scheme": "ws",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": HERE,
+        "server": ("127.0.0.1", 80),
+    }
+    said: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    await asgi.application(app, bind="127.0.0.1")(scope, receive, send)
+    return said
+
+
+def test_who_is_turned_away_is_counted(arun: Any) -> None:
+    async def main() -> None:
+        async with app_with() as app:
+            refused = [{"type": "websocket.close", "code": 1008}]
+            assert await knock(app, "/ws", host="evil.example") == refused
+            assert await knock(app, "/other", host="localhost") == refused
+            away = "https://evil.example"
+            assert await knock(app, "/ws", host="localhost", origin=away) == refused
+            assert (await get(app, "/", host="evil.example")).status_code == 400
+            assert app.stats()["turned_away"] == {"host": 2, "path": 1, "origin": 1}
+
+    arun(main)

@@ -75,6 +75,8 @@ def test_g23_long_stories_meet_every_end() -> None:
     run_clean(LOOPS.get("uvloop", asyncio.new_event_loop), main, timeout=3600)
     never = known - met.keys() - ELSEWHERE
     assert ONLY is not None or not never
+    codes = {name.removeprefix("closes.") for name in met if name.startswith("closes.")}
+    assert ONLY is not None or codes >= {"eof", "too_large", "slow_consumer", "rate_limited"}
 
 
 #: What this crowd cannot do: other tests see these counted.
