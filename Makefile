@@ -2,8 +2,12 @@
 #
 #   make build    .venv with everything in it, compiled modules up to date; edits to .py are live
 #   make run      serve examples/tour on http://127.0.0.1:8000 (PORT=...)
-#   make test     every test, Python and JavaScript (ARGS="-k link -x" goes to pytest)
+#   make test     every test, Python and JavaScript (ARGS="-k link -x" goes to pytest), and the
+#                 Python ones but the browser's on other Pythons that are here (VERSIONS="3.12 3.13")
 #   make cuts     the guarantees' stories of cuts, with CUTS=10000 seeds instead of hundreds
+#   make sanitize the core's tests in a build with the address and undefined-behaviour sanitizers
+#   make counts   the tests for leaks in a build that counts the objects of every compiled class
+#   make soak     100,000 visits that leave nothing behind, in that build; minutes (VISITS=...)
 #   make lint     style, types, stubs, floors; changes nothing
 #   make format   put the style right
 #   make bench    every measurement, a few minutes; writes bench/results/ (ARGS goes to bench)
@@ -18,6 +22,9 @@ PYTHON ?= python3
 PORT   ?= 8000
 ARGS   ?=
 CUTS   ?= 10000
+VISITS ?= 100000
+VERSIONS ?= 3.12 3.13
+DEPENDENCIES ?= build test lint
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -30,7 +37,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: build run test pytest jstest cuts lint format bench bench-micro docs clean FORCE \
+.PHONY: build run test pytest versions jstest cuts sanitize counts soak lint format bench bench-micro docs clean FORCE \
         lint-style lint-types lint-stubs lint-floors lint-cython lint-js
 
 # ------------------------------------------------------------------ build
@@ -46,7 +53,7 @@ $(PY):
 
 # Dependencies and the editable install: again only when the description of the project changes.
 $(VENV)/installed: pyproject.toml | $(PY)
-	$(PY) -m pip install --quiet --group build --group test --group lint
+	$(PY) -m pip install --quiet $(DEPENDENCIES:%=--group %)
 	$(PY) -m pip install --quiet --no-build-isolation --editable .
 	@touch $@
 
@@ -69,11 +76,22 @@ run: build
 JS_TESTS := $(wildcard tests/js/*.test.js)
 BENCHES  := $(wildcard bench/micro/bench_*.py)
 
-test: pytest jstest
+test: pytest jstest versions
 
 pytest: build node_modules/.package-lock.json
 	.ci/system-packages
 	$(PY) -m pytest $(ARGS)
+
+# Each has an environment of its own in build/; the compiled modules lie side by side in src/core.
+versions: $(VERSIONS:%=version-%)
+
+version-%: build
+	@python="$$(.ci/find-python $*)" || { echo "Python $* is not here: not tested on it"; exit 0; }; \
+	$(MAKE) --no-print-directory pytest-elsewhere PYTHON="$$python" \
+	    VENV=build/python-$* STAMPS=build/python-$*/stamps DEPENDENCIES="build test"
+
+pytest-elsewhere: build
+	$(PY) -m pytest -m "not soak and not browser" $(ARGS)
 
 jstest: build
 	$(if $(JS_TESTS),node --test $(JS_TESTS))
@@ -81,6 +99,26 @@ jstest: build
 # Minutes. A story that fails names its seed; GREENROOM_SEED=... tells only that one.
 cuts: build
 	GREENROOM_CUTS=$(CUTS) $(PY) -m pytest tests/guarantees -o faulthandler_timeout=0 $(ARGS)
+
+# Builds with switches, in build/<name>: the ordinary one stays. For tests that start no browser.
+SANITIZED := tests/core tests/leaks tests/adapters tests/client
+PRELOAD    = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
+beside     = $(PY) setup.py --quiet build --build-base build/$(1) --build-lib build/$(1)/lib
+
+sanitize: build
+	GREENROOM_SANITIZE=1 $(call beside,sanitize)
+	LD_PRELOAD="$(PRELOAD)" PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	    UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONPATH=build/sanitize/lib \
+	    $(PY) -m pytest $(SANITIZED) $(ARGS)
+
+counts: build
+	GREENROOM_DEBUG_COUNTS=1 $(call beside,counts)
+	PYTHONPATH=build/counts/lib $(PY) -m pytest tests/leaks tests/guarantees/test_g17_no_leak.py $(ARGS)
+
+soak: build
+	GREENROOM_DEBUG_COUNTS=1 $(call beside,counts)
+	VISITS=$(VISITS) PYTHONPATH=build/counts/lib $(PY) -m pytest -m soak -s -o faulthandler_timeout=0 \
+	    tests/guarantees/test_g17_no_leak.py $(ARGS)
 
 bench: build
 	$(PY) -m bench --save $(ARGS)

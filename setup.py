@@ -9,7 +9,10 @@ Switches, each an environment variable that is on when it is not empty and not "
 
 GREENROOM_TRACE         line tracing for coverage; leaves the .c files beside the .pyx
 GREENROOM_SANITIZE      AddressSanitizer and UndefinedBehaviorSanitizer
-GREENROOM_DEBUG_COUNTS  defines the C macro of the same name as 1 (else 0): live objects are counted
+GREENROOM_DEBUG_COUNTS  live objects of compiled classes can be counted (``core/_live.pyx``)
+
+The last two also switch the free lists off: what was freed is freed, for the sanitizer to see and
+for the counts. `make sanitize` and `make counts` build with them beside the ordinary build.
 """
 
 from __future__ import annotations
@@ -64,6 +67,8 @@ def extension(source: Path) -> Extension:
         compile_args = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
         link_args = ["-fsanitize=address,undefined"]
     macros = [("GREENROOM_DEBUG_COUNTS", str(int(DEBUG_COUNTS)))]
+    if SANITIZE or DEBUG_COUNTS:
+        macros.append(("CYTHON_USE_FREELISTS", "0"))
     if TRACE:
         macros += [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")]
     return Extension(

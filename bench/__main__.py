@@ -23,6 +23,8 @@ GROUPS = {
     "asgi": "bench.load.asgi",
     "websocket": "bench.load.websocket",
     "isolation": "bench.load.isolation",
+    "files": "bench.load.files",
+    "stalled": "bench.load.stalled",
 }
 README = Path(__file__).parent / "README.md"
 RESULTS = Path(__file__).parent / "results"

@@ -34,6 +34,7 @@ from .core.errors import (
     WouldBlock,
 )
 from .core.exposure import handler
+from .core.file import File, pack_bytes, pack_file
 from .core.jobs import Job
 from .core.script import (
     broadcast,
@@ -68,6 +69,7 @@ __all__ = [
     "Cycle",
     "Delivered",
     "Detached",
+    "File",
     "GreenroomError",
     "Group",
     "Job",
@@ -100,6 +102,8 @@ __all__ = [
     "on",
     "on_close",
     "on_open",
+    "pack_bytes",
+    "pack_file",
     "session_verifier",
     "shared",
     "show",

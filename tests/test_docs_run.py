@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
+import dataclasses
 import inspect
+import json
+import re
 import sys
 import textwrap
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
@@ -15,9 +19,11 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.core.visitor import Visitor
+import uvicorn
+from tests.core.visitor import HELLO, Visitor
 from tests.support.served import served
 from tests.test_docs import FENCE, PAGES, ROOT, name
+from websockets.asyncio.client import connect as connect_ws
 
 from greenroom import App, Settings
 from greenroom.adapters import memory
@@ -56,7 +62,46 @@ async def run_page(page: Path) -> dict[str, Any]:
     return module.__dict__
 
 
-@pytest.mark.parametrize("page", ["docs/operations.md", "docs/state.md", "docs/testing.md"])
+def test_the_verifier_of_the_security_page(arun: Any) -> None:
+    async def story() -> None:
+        made = await run_page(ROOT / "docs" / "security.md")
+        assert len(made["settings"].csp) == 4
+        async with made["app"] as app:
+            (login,) = made["logins"]
+            stranger = await Visitor(app, cookies={"login": "guessed"}).hello()
+            assert stranger["data"]["code"] == "unauthorized"
+            ada = await Visitor(app, cookies={"login": login}).open()
+            assert ada.session.userinfo == {"name": "Ada", "admin": True}
+            ada.send("log_out_everywhere")
+            assert (await ada.until("gr:close"))["data"]["code"] == "unauthorized"
+            again = await Visitor(app, cookies={"login": login}).hello(**ada.back())
+            assert again["data"]["code"] == "unauthorized"
+
+    arun(story)
+
+
+def test_the_security_page_names_settings_that_exist_and_forgets_none() -> None:
+    text = (ROOT / "docs" / "security.md").read_text("utf-8")
+    rows = [row for row in text.splitlines() if row.startswith("| ")]
+    named = {
+        word
+        for row in rows
+        for cells in [row.strip("| ").split(" | ")]
+        if len(cells) > 2
+        for word in re.findall(r"`([a-z_]+)`", cells[2])
+    }
+    known = {field.name for field in dataclasses.fields(Settings)}
+    assert named - {"imports"} <= known
+    about = (
+        "secret debug log_to_client expose origins hosts trusted_proxies csp authorize token_ttl "
+        "max_frame_in inflight hello_timeout rate burst session_ttl unused_ttl max_connections "
+        "max_sessions max_sessions_per_peer max_waiting_per_peer max_hellos max_links "
+        "mailbox_messages mailbox_bytes log_bytes total_log_bytes dead turn_timeout workers_max"
+    )
+    assert set(about.split()) - named - set(re.findall(r"`([a-z_]+)", text)) == set()
+
+
+@pytest.mark.parametrize("page", ["docs/operations.md", "docs/state.md", "docs/testing.md", "docs/reload.md"])
 def test_the_blocks_of_a_page_are_one_program(arun: Any, page: str) -> None:
     arun(lambda: run_page(ROOT / page))
 
@@ -77,6 +122,46 @@ def test_streamed_text_is_streamed(arun: Any) -> None:
             session = app.open_session()
             await session.ask("think", "a b c")
             assert session.state == {"answer": "abc", "status": "done"}
+
+    arun(story)
+
+
+# -- docs/deploying.md ----------------------------------------------------------------------------
+
+
+def test_the_server_of_the_deploying_page_drains_before_it_goes(arun: Any) -> None:
+    async def story() -> None:
+        names = await run_page(ROOT / "docs/deploying.md")
+        ready = asyncio.Event()
+
+        class Server(names["Server"]):  # type: ignore[valid-type, misc]
+            async def startup(self, sockets: Any = None) -> None:
+                await super().startup(sockets)
+                ready.set()
+
+            @contextlib.contextmanager
+            def capture_signals(self) -> Generator[None]:
+                yield
+
+        config = uvicorn.Config(
+            names["api"], port=0, ws="websockets-sansio", log_config=None, log_level="critical"
+        )
+        server = Server(config)
+        serving = asyncio.create_task(server.serve())
+        await ready.wait()
+        port = server.servers[0].sockets[0].getsockname()[1]
+        async with connect_ws(f"ws://127.0.0.1:{port}/live/ws", proxy=None) as ws:
+            await ws.send(json.dumps({"type": "gr:hello", "data": HELLO}))
+            assert [json.loads(await ws.recv())["type"] for _ in range(2)] == [
+                *("gr:welcome", "gr:snapshot")
+            ]
+            server.should_exit = True
+            close = json.loads(await ws.recv())
+            assert (close["type"], close["data"]["code"]) == ("gr:close", "draining")
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", port)
+        await serving
+        assert names["live"].phase == "stopped"
 
     arun(story)
 
@@ -251,3 +336,30 @@ def test_the_documented_words_of_make_exist() -> None:
                 words = line.split("#")[0].split()
                 if words[:1] == ["make"]:
                     assert words[1] in phony, (name(page), line)
+
+
+# -- docs/files.md --------------------------------------------------------------------------------
+
+
+def test_the_files_of_the_files_page_go_up_and_down(arun: Any, tmp_path: Path) -> None:
+    async def story() -> None:
+        names = await run_page(ROOT / "docs/files.md")
+        handlers = [names[name] for name in ("take", "album", "export")]
+        async with (
+            App(handlers=handlers) as app,
+            connect(lambda: memory.connect(app)) as client,
+        ):
+            path = tmp_path / "a.txt"
+            path.write_bytes(b"a" * 100_000)
+            names["client"] = client
+            await names["send"](client, path)
+            assert client.state["name"] == "a.txt"
+            assert client.state["size"] == 100_000
+            await names["saving"](client, tmp_path)
+            await client.call("export")
+            path = tmp_path / "list.csv"
+            while not (path.is_file() and path.read_bytes()):
+                await asyncio.sleep(0.002)
+            assert path.read_bytes() == b"name,size\n"
+
+    arun(story)

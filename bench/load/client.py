@@ -180,12 +180,14 @@ class Client(asyncio.Protocol):
         assert told["gr:result"] is None, frame
 
 
-async def clients(server: Server, count: int, *, greeting: bool) -> list[Client]:
+async def clients(
+    server: Server, count: int, *, greeting: bool, kind: type[Client] = Client
+) -> list[Client]:
     """Connect, and wait until everybody may speak."""
     loop = asyncio.get_running_loop()
     made: list[Client] = []
     for _ in range(count):
-        _, client = await loop.create_connection(lambda: Client(greeting), "127.0.0.1", server.port)
+        _, client = await loop.create_connection(lambda: kind(greeting), "127.0.0.1", server.port)
         await client.waiter
         made.append(client)
     return made

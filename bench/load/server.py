@@ -40,6 +40,12 @@ def worker(state: Any, payload: Any) -> None:
     state["n"] = payload
 
 
+@gr.handler(inline=True)
+def fill(state: Any, payload: int) -> None:
+    state["text"] = f"{state['n']}" + "x" * payload
+    state["n"] += 1
+
+
 def sleep(payload: float) -> None:
     time.sleep(payload)
 
@@ -56,6 +62,16 @@ def compute(payload: int) -> int:
     for number in range(payload):
         total += number
     return total
+
+
+def take(payload: gr.File) -> int:
+    size = payload.size
+    payload.close()
+    return size
+
+
+def give(session: gr.Session, payload: str) -> None:
+    session.download(payload)
 
 
 async def echo(
@@ -122,7 +138,9 @@ def main(kind: str) -> None:
         switch_interval=0.001,
     )
     app = gr.App(
-        state={"n": 0}, handlers=[inline, eager, worker, sleep, spin, compute], settings=settings
+        state={"n": 0},
+        handlers=[inline, eager, worker, fill, sleep, spin, compute, take, give],
+        settings=settings,
     )
     sock = open_socket("127.0.0.1", 0)
     if kind in ("picows", "websocket"):

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
 from ..core.errors import Busy, Closed
+from ..core.files import Files
+from . import file_routes
 from .asgi_socket import Receive, Scope, Send, Socket
 from .base import Connection, Host, Profile, Transport
 from .guard import Head, host_allowed, is_loopback, origin_allowed
@@ -32,7 +34,8 @@ from .pages import CHUNK, Answer, Handlers, Pages, View, plain
 __all__ = ["Application", "application", "lifespan"]
 
 SOCKET: Final = "/ws"
-PROFILE: Final = Profile(limited=True, batching=True)  # two messages cannot be sent as one
+# Two messages cannot be sent as one; files have an address beside the socket.
+PROFILE: Final = Profile(limited=True, batching=True, http=True)
 
 
 class AnySocket(Transport, Protocol):
@@ -48,9 +51,13 @@ class AsgiHost(Host, Operated, Protocol):
     def loop(self) -> asyncio.AbstractEventLoop | None: ...
     def turned_away(self, reason: str) -> None: ...
     @property
+    def listeners(self) -> list[Callable[[], object]]: ...
+    @property
     def views(self) -> Mapping[str, View]: ...
     @property
     def handlers(self) -> Handlers: ...
+    @property
+    def files(self) -> Files: ...
 
 
 def application(
@@ -120,7 +127,7 @@ class Application:
         if self._starting is None or not self._starting.done():
             await self.started()
         if kind == "http":
-            await self._http(head, str(scope["method"]), send)
+            await self._http(head, str(scope["method"]), receive, send)
         else:
             await self._websocket(head, scope, receive, send)
 
@@ -172,17 +179,19 @@ class Application:
         loopback = head.local if self._loopback is None else self._loopback
         return host_allowed(head, self.app.settings, loopback=loopback)
 
-    async def _http(self, head: Head, method: str, send: Send) -> None:
+    async def _http(self, head: Head, method: str, receive: Receive, send: Send) -> None:
         if head.path == HEALTH:
             await respond(send, await health(self.app, method), with_body=method != "HEAD")
         elif not self._host_allowed(head):
-            self.app.turned_away("host")
             await respond(send, _WRONG_HOST, with_body=method != "HEAD")
         elif head.path == SOCKET:
             answer = plain(426, "this is a WebSocket", [("upgrade", "websocket")])
             await respond(send, answer, with_body=method != "HEAD")
         elif head.path == METRICS and (told := metrics(self.app, method, head)) is not None:
             await respond(send, told, with_body=method != "HEAD")
+        elif head.path.startswith(file_routes.PREFIX):
+            app = self.app
+            await file_routes.serve(app.files, app.settings, head, method, receive, send)
         else:
             answer = await asyncio.to_thread(self.pages.answer, method, head)
             if self.app.phase == "draining":  # the next request is for the next process

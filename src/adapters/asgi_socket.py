@@ -147,6 +147,7 @@ class Socket:
             self._rest = sending
             self._rest_size = len(text)
             self.buffered += self._rest_size
+            self._full = self.buffered > ROOM
             self._writing = True
         finally:
             _leave_task(loop, writer)
@@ -306,6 +307,7 @@ class Socket:
     def let_go(self) -> None:
         """Hold neither the app's side nor the server's any more: they hold this one."""
         self._connection = self._send = self._writer = None
+        self._failure = None  # its traceback holds frames of ours, and those hold us
 
     def end(self, connection: Connection) -> None:
         """Tell the app, once, that nothing moves any more."""

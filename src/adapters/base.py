@@ -4,7 +4,8 @@ An adapter makes transports of one kind and attaches them to an app. It knows so
 comms; it knows nothing of sessions, turns or frames. For every client that arrives it does this,
 on the app's loop:
 
-1. It decides whether the client may come at all (origin, host, permissions of a pipe).
+1. It decides whether the client may come at all (origin, host, permissions of a pipe), and tells
+   the app of one that may not: ``app.turned_away("origin")`` counts it.
 2. ``connection = app.connect(transport, headers=..., cookies=..., peer=..., binding=...,
    profile=...)``. This raises ``Busy`` or ``Closed``: the client is refused before anything is
    agreed with it. The :class:`~greenroom.core.hello.Profile` says what a link must know of this
@@ -91,6 +92,8 @@ class Host(Protocol):
 
     async def start(self) -> None: ...
     async def stop(self, drain: float | None = None) -> None: ...
+
+    def turned_away(self, reason: str) -> None: ...
 
     def connect(
         self,

@@ -10,6 +10,9 @@ Origin    A browser sends it with every WebSocket handshake. The page must come 
           hence no foreign page, and the token decides.
 Peer      The address that counts for limits: of the socket, or what ``X-Forwarded-For`` says where
           the socket belongs to one of ``Settings.trusted_proxies``; None where it is not known.
+          Every proxy appends whom it saw, so the list is read from its end, through the trusted
+          ones: what stands further left anybody can have written.
+Scheme    Of the socket, or what ``X-Forwarded-Proto`` says where a trusted proxy brought it.
 Binding   A cookie that scripts cannot read and other sites cannot send. Tokens are bound to it, so
           that a stolen token alone is worth nothing.
 """
@@ -78,11 +81,25 @@ class Head(NamedTuple):
             local=server is not None and is_loopback(str(server[0])),
         )
 
+    def proxied(self, settings: Settings) -> bool:
+        """Whether a trusted proxy brought it, so that its ``X-Forwarded-*`` are believed."""
+        if self.client is None:  # a Unix socket
+            return "*" in settings.trusted_proxies
+        return bool(settings.trusted_proxies) and _within(self.client, settings.trusted_proxies)
+
+    def secure(self, settings: Settings) -> bool:
+        """Whether the browser came by https."""
+        if self.proxied(settings):
+            told = self.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+            if told:
+                return told in ("https", "wss")
+        return self.scheme in ("https", "wss")
+
     def peer(self, settings: Settings) -> str | None:
         """The client's address, seen through trusted proxies; None where it is not known."""
-        trusted = settings.trusted_proxies
-        if self.client is None or not trusted or not _within(self.client, trusted):
+        if not self.proxied(settings):
             return self.client
+        trusted = [entry for entry in settings.trusted_proxies if entry != "*"]
         hops = [hop.strip() for hop in self.headers.get("x-forwarded-for", "").split(",")]
         for hop in reversed(hops):
             address = _address(hop)
@@ -149,7 +166,7 @@ def origin_allowed(head: Head, settings: Settings) -> bool:
     scheme, name, port = asked
     # Behind a proxy that ends TLS we see ws although the page is https: then, as long as the
     # names agree, so do the default ports of both.
-    own_scheme = "https" if head.scheme in ("wss", "https") else scheme
+    own_scheme = "https" if head.secure(settings) else scheme
     own_port = int(found[2]) if found[2] else DEFAULT_PORTS[own_scheme]
     return (name, port) == (found[1].lower(), own_port)
 
@@ -216,10 +233,10 @@ def binding_name(head: Head) -> str:
     return f"greenroom_{port}_{mount}" if mount else f"greenroom_{port}"
 
 
-def new_binding(head: Head) -> str | None:
+def new_binding(head: Head, settings: Settings) -> str | None:
     """A Set-Cookie header for a page that we serve; None when the browser has the cookie."""
     if head.binding() is not None:
         return None
     cookie = f"{binding_name(head)}={secrets.token_urlsafe(24)}; Path={head.mount or '/'}"
     cookie += "; HttpOnly; SameSite=Lax"
-    return cookie + "; Secure" if head.scheme == "https" else cookie
+    return cookie + "; Secure" if head.secure(settings) else cookie

@@ -7,7 +7,8 @@ so it is called on a thread, and knows nothing of servers. Rules:
   that a path says about going up.
 - Every answer has its type and ``nosniff``; files have an ETag and are asked for again every time,
   which costs a 304.
-- Pages have a Content-Security-Policy without ``unsafe-inline``. Inline scripts and styles of a
+- Pages have a Content-Security-Policy without ``unsafe-inline``, to which ``Settings.csp`` adds
+  sources; other answers in words may load nothing at all. Inline scripts and styles of a
   file in the public folder are named by their hashes, for they cannot hold what a user typed. The
   HTML given to ``app.show`` can, so there they do not run: put them into files.
 - Pages carry the binding cookie when the browser does not have it yet.
@@ -39,12 +40,22 @@ OWN: Final = frozenset({"page.js", "debug.js", "debug.css"})  # beside this file
 
 # The hash of nothing: an empty style element, which libraries of figures fill through its object.
 EMPTY: Final = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
-POLICY: Final = (
-    "default-src 'self'; script-src 'self'{scripts}; style-src 'self' " + EMPTY + "{styles}; "
-    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; "
-    "connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'self'"
-)
+SELF: Final = ("'self'",)
+NOTHING: Final = ("'none'",)
+POLICY: Final[Mapping[str, Sequence[str]]] = {
+    "default-src": SELF,
+    "script-src": SELF,
+    "style-src": ("'self'", EMPTY),
+    "img-src": ("'self'", "data:", "blob:"),
+    "media-src": ("'self'", "data:", "blob:"),
+    "font-src": ("'self'", "data:"),
+    "connect-src": SELF,
+    "object-src": NOTHING,
+    "base-uri": NOTHING,
+    "form-action": SELF,
+    "frame-ancestors": SELF,
+}
+BARE: Final = "default-src 'none'; frame-ancestors 'none'"  #: of answers that are no pages
 
 TYPES: Final = MimeTypes(filenames=())  # the machine's own list differs from one to the next
 for _suffix, _kind in {
@@ -157,21 +168,36 @@ def media_type(name: str) -> str:
     return f"{kind}; charset=utf-8" if text else kind
 
 
-def policy(scripts: list[str] | None = None, styles: list[str] | None = None) -> str:
-    return POLICY.format(
-        scripts="".join(f" '{h}'" for h in scripts or ()),
-        styles="".join(f" '{h}'" for h in styles or ()),
-    )
+def policy(more: Sequence[str] = (), hashes: Mapping[str, Sequence[str]] | None = None) -> str:
+    """The Content-Security-Policy of a page.
+
+    ``more`` is ``Settings.csp``: a directive and its further sources, each. ``hashes`` are those of
+    what stands in the page itself, by directive.
+    """
+    rules = {directive: list(sources) for directive, sources in POLICY.items()}
+    for entry in more:
+        directive, *sources = entry.split()
+        # One that we do not name falls back to default-src, so it begins with that.
+        rule = rules.setdefault(directive, list(rules["default-src"]))
+        rule += [source for source in sources if source not in rule]
+        if len(rule) > 1 and "'none'" in rule:
+            rule.remove("'none'")
+    for directive, found in (hashes or {}).items():
+        rules[directive] += [f"'{one}'" for one in found]
+    for directive, rule in rules.items():
+        if "'unsafe-inline'" in rule:  # beside a hash browsers do not look at it
+            rules[directive] = [source for source in rule if not source.startswith("'sha256-")]
+    return "; ".join(" ".join((directive, *sources)) for directive, sources in rules.items())
 
 
-def policy_of(page: str) -> str:
+def policy_of(page: str, more: Sequence[str] = ()) -> str:
     """The policy of a page from a file: what stands in it may run, and nothing else."""
-    hashes: dict[str, list[str]] = {"script": [], "style": []}
+    hashes: dict[str, list[str]] = {"script-src": [], "style-src": []}
     for tag, attributes, content in INLINE.findall(page.replace("\r\n", "\n").replace("\r", "\n")):
         if not SOURCE.search(attributes):
             digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-            hashes[tag.lower()].append(f"sha256-{digest}")
-    return policy(hashes["script"], hashes["style"])
+            hashes[f"{tag.lower()}-src"].append(f"sha256-{digest}")
+    return policy(more, hashes)
 
 
 # -- pages --------------------------------------------------------------------------------------
@@ -298,9 +324,9 @@ class Pages:
                 return self._file(head, index)
         view = self.app.views.get("main")
         if view is not None:
-            return page(head, document(view, "main", "./"), policy())
+            return self._page(head, document(view, "main", "./"))
         if self.app.settings.debug:
-            return page(head, debug_document(self.title, self.app.handlers), policy())
+            return self._page(head, debug_document(self.title, self.app.handlers))
         return plain(
             404,
             "This app has no page here. Put a public/index.html beside main.py, use app.show(...), "
@@ -311,7 +337,11 @@ class Pages:
         view = self.app.views.get(label)
         if view is None:
             return plain(404, "no such view")
-        return page(head, document(view, label, "../"), policy())
+        return self._page(head, document(view, label, "../"))
+
+    def _page(self, head: Head, text: str) -> Answer:
+        settings = self.app.settings
+        return page(head, settings, text.encode("utf-8", "replace"), policy(settings.csp))
 
     def _file(self, head: Head, path: Path, extra: list[tuple[str, str]] | None = None) -> Answer:
         try:
@@ -320,7 +350,9 @@ class Pages:
             headers = [("content-type", kind), *(extra or [])]
             etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
             if kind.startswith("text/html"):
-                return page(head, "", "", raw=path.read_bytes())
+                raw, settings = path.read_bytes(), self.app.settings
+                rules = policy_of(raw.decode("utf-8", "replace"), settings.csp)
+                return page(head, settings, raw, rules)
         except OSError:
             return plain(404, "not found")
         headers += [("etag", etag), ("cache-control", "no-cache")]
@@ -330,12 +362,8 @@ class Pages:
         return Answer(200, _safe(headers), file=path)
 
 
-def page(head: Head, text: str, rules: str, *, raw: bytes | None = None) -> Answer:
+def page(head: Head, settings: Settings, raw: bytes, rules: str) -> Answer:
     """An HTML page, with policy, ETag and, where the browser lacks it, the binding cookie."""
-    if raw is None:
-        raw = text.encode("utf-8", "replace")
-    else:
-        rules = policy_of(raw.decode("utf-8", "replace"))
     etag = f'"{hashlib.sha256(raw).hexdigest()[:32]}"'
     headers = [
         ("content-type", "text/html; charset=utf-8"),
@@ -343,7 +371,7 @@ def page(head: Head, text: str, rules: str, *, raw: bytes | None = None) -> Answ
         ("etag", etag),
         ("cache-control", "no-cache"),
     ]
-    cookie = new_binding(head)
+    cookie = new_binding(head, settings)
     if cookie is not None:
         headers.append(("set-cookie", cookie))
     if _matches(head.headers.get("if-none-match"), etag):
@@ -358,6 +386,7 @@ def plain(status: int, text: str, extra: list[tuple[str, str]] | None = None) ->
     headers = [
         ("content-type", "text/plain; charset=utf-8"),
         ("content-length", str(len(body))),
+        ("content-security-policy", BARE),
         *(extra or []),
     ]
     return Answer(status, _safe(headers), body)

@@ -15,11 +15,10 @@ from typing import Any, Final
 
 import uvicorn
 
-from .uvicorn_frames import FrameProtocol
+from .patience import HEAD_TIME, Http, WebSocket
 
 __all__ = ["HEAD_TIME", "HttpServer", "open_socket", "server_config", "tls_context", "url_of"]
 
-HEAD_TIME: Final = 10.0  #: seconds for a TLS handshake, and for the head of a first request
 NOTSENT_LOWAT: Final = 25  # TCP_NOTSENT_LOWAT on Linux; not in the socket module
 UNSENT: Final = 64 * 1024  # what the kernel may hold unsent for one client
 GRACE: Final = 5  # seconds for requests that still run when the server goes
@@ -72,7 +71,8 @@ def server_config(application: Any, max_frame_in: int) -> uvicorn.Config:
     """Uvicorn as we want it; ``max_frame_in`` is of the settings."""
     return uvicorn.Config(
         application,
-        ws=FrameProtocol,  # websockets-sansio, held to its word
+        http=Http,
+        ws=WebSocket,  # websockets-sansio, held to its word
         ws_per_message_deflate=False,  # patches are small; compressing them costs more than bytes
         # Above ours, so that it is we who refuse, with a gr:close.
         ws_max_size=2 * max_frame_in + 65_536 if max_frame_in else sys.maxsize,
@@ -134,6 +134,11 @@ class HttpServer(uvicorn.Server):
         ]
         self.started = True
         self.ready.set()
+
+    def stop_listening(self) -> None:
+        """Close the listening sockets: their port is free. Connections that are open go on."""
+        for server in self.servers:
+            server.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:

@@ -47,7 +47,7 @@ __all__ = ["Server", "serve", "switch", "tls_context"]
 
 HEAD_BYTES: Final = 64 * 1024
 PATH: Final = SOCKET.encode()
-PROFILE: Final = Profile(limited=True)
+PROFILE: Final = Profile(limited=True, http=True)
 
 logger = logging.getLogger("greenroom.websocket")
 
@@ -144,9 +144,7 @@ class Switch(asyncio.Protocol):
         self._transport = transport
         connections: set[Any] = self._server.server_state.connections
         connections.add(self)
-        self._timer = asyncio.get_running_loop().call_later(
-            HEAD_TIME, self._refuse, plain(408, "the head of the request took too long")
-        )
+        self._timer = asyncio.get_running_loop().call_later(HEAD_TIME, self._too_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._let_go()
@@ -175,7 +173,7 @@ class Switch(asyncio.Protocol):
             return
         end = END.search(head, begin)
         if (len(head) if end is None else end.start()) > HEAD_BYTES:
-            self._refuse(plain(431, f"the head is larger than {HEAD_BYTES} bytes"))
+            self._turn_away("head", plain(431, f"the head is larger than {HEAD_BYTES} bytes"))
         elif end is not None:
             whole, rest = bytes(head[: end.start()]), bytes(head[end.end() :])
             if wants_websocket(whole, PATH):
@@ -191,6 +189,13 @@ class Switch(asyncio.Protocol):
         protocol.connection_made(transport)
         protocol.data_received(bytes(self._head))
 
+    def _too_late(self) -> None:
+        self._turn_away("head", plain(408, "the head of the request took too long"))
+
+    def _turn_away(self, reason: str, answer: Answer) -> None:
+        self._application.app.turned_away(reason)
+        self._refuse(answer)
+
     def _refuse(self, answer: Answer) -> None:
         transport = self._let_go()
         if transport is not None:
@@ -203,7 +208,8 @@ class Switch(asyncio.Protocol):
             request = parse(head)
             response = accepted(request)
         except Refused as refused:
-            self._refuse(plain(refused.status, refused.text, refused.headers))
+            answer = plain(refused.status, refused.text, refused.headers)
+            self._turn_away("handshake", answer)
             return
         tls = transport.get_extra_info("sslcontext") is not None
         scope = {
@@ -300,16 +306,22 @@ class Server:
         if not ready.done():
             ready.cancel()
             await self._serving
+        self.app.listeners.append(server.stop_listening)
 
     async def stop(self, drain: float | None = None) -> None:
-        """Stop the app, which tells every client when to come back, then the server.
+        """Stop listening, then the app, which tells every client when to come back, then the rest.
 
         ``drain``: seconds; None is ``Settings.drain``. May be called any number of times.
         """
+        server = self._server
+        if server is not None:
+            server.stop_listening()
         await self.app.stop(drain)
-        await self.application.closed()
-        if self._server is not None and self._serving is not None:
-            self._server.should_exit = True
+        if server is not None and self._serving is not None:
+            for connection in tuple(server.server_state.connections):
+                connection.shutdown()  # whom the app has not closed
+            await self.application.closed()
+            server.should_exit = True
             await self._serving
 
     async def wait(self) -> None:

@@ -11,16 +11,18 @@ A :class:`Wire` knows nothing of packets and links. Whoever builds on it provide
 ``broken(code, reason)``
     A rule was broken. Say what is to be said, then :meth:`Wire.refuse`, which is the default.
 ``drained()``, ``ended()``
-    There is room again after ``buffered`` was ROOM or more; the end, once.
+    There is room again after ``buffered`` was ROOM or more; no message comes any more and none
+    leaves, once.
 
 and calls :meth:`Wire.write` with encoded frames, and :meth:`Wire.close`.
 
 Owner: the loop. No verb blocks or raises. How it ends, whoever begins:
 
-- We close: our close leaves, then what arrives is passed over until the peer's close, then the
-  socket closes. The peer closes: its code goes back, then the socket closes.
-- The peer broke a rule: our close leaves and our half of the connection ends. What arrives is
-  thrown away until the peer ends its half, or for CLOSE_GRACE: a reset would eat the close.
+- We close: our close leaves, then what arrives is passed over until the peer's close comes.
+- The peer closes: its code goes back.
+- The peer broke a rule: our close leaves, and what arrives is not even looked at.
+- After each of these our half of the connection ends, and what arrives is thrown away until the
+  peer ends its half, or for CLOSE_GRACE: a reset would eat the close.
 - Nothing moves for CLOSE_GRACE while closing, or for ``stall`` seconds while the peer reads
   nothing: the socket is aborted.
 
@@ -66,7 +68,7 @@ if found != PICOWS:
 WSProtocol: Any = getattr(picows.picows, "WSProtocol")  # noqa: B009  # in no stub
 
 READ_ROOM: Final = 2048  # bytes a parser begins with; it grows with what arrives
-LARGE: Final = 16 * 1024  # bytes; after a frame above this the parser is replaced by a small one
+LARGE: Final = 16 * 1024  # bytes; after more at a time the parser is replaced by a small one
 
 logger = logging.getLogger("greenroom.websocket")
 
@@ -97,6 +99,7 @@ class Wire(WSListener):
         "_size",
         "_stall",
         "_timer",
+        "_told",
         "_transport",
         "over",
     )
@@ -115,6 +118,7 @@ class Wire(WSListener):
         self._size: Callable[[], int] = int  # bytes that have not left
         self._held = 0  # bytes in it
         self._full = False  # somebody waits for room
+        self._told = False  # ended() was called
         self._closing = False  # our close is out, or nothing can be any more
         self._grown = False  # a large frame has come
         self._seen = 0  # bytes that were buffered when we last looked
@@ -134,7 +138,7 @@ class Wire(WSListener):
         else:
             self._put, self._size = self._hold, self._held_size
         if self._closing:
-            self._turn_away()
+            self._leave()
             return
         self._parse()
         while rest and self._transport is not None:
@@ -191,7 +195,7 @@ class Wire(WSListener):
     def refuse(self, code: int, reason: str) -> None:
         """Close on a peer that broke a rule: nothing it says from here on is read."""
         self.close(code, reason)
-        self._turn_away()
+        self._leave()
 
     def shutdown(self) -> None:
         """The server goes and nobody has said so before. uvicorn calls this."""
@@ -212,7 +216,7 @@ class Wire(WSListener):
                 self._data(TEXT, True, payload)
         else:
             self._frame(frame)
-        if frame.payload_size > LARGE:
+        if frame.payload_size > LARGE or frame.tail_size > LARGE:
             self._grown = True
         if self._grown and frame.last_in_buffer and not frame.tail_size:
             self._grown = False
@@ -223,7 +227,7 @@ class Wire(WSListener):
         opcode: int = frame.msg_type.value
         if self._closing:
             if opcode == CLOSE:
-                self._leave()
+                self._leave(answered=True)
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
             self.broken(1002, "a reserved bit is set")
         elif opcode == PING:
@@ -260,7 +264,7 @@ class Wire(WSListener):
             return
         self.write(encode_frame(CLOSE, answer))
         self._closing = True
-        self._leave()
+        self._leave(answered=True)
 
     # -- the parser ---------------------------------------------------------------------------
 
@@ -298,30 +302,31 @@ class Wire(WSListener):
 
     def _parser_broke(self, code: int, reason: str) -> None:
         if self._closing:
-            self._turn_away()
+            self._leave()
         else:
             self.broken(code, reason)
 
     # -- the end ------------------------------------------------------------------------------
 
-    def _leave(self) -> None:
-        """Both have closed: the socket closes when what was written has left."""
-        self._flush()
-        if self._transport is not None:
-            self._transport.close()
-        self._watch(CLOSE_GRACE)
+    def _leave(self, *, answered: bool = False) -> None:
+        """Our close is out, and the peer has nothing to say any more: what arrives is thrown away.
 
-    def _turn_away(self) -> None:
-        """Throw away what arrives, until the peer has gone or CLOSE_GRACE is over."""
+        ``answered``: it has closed too.
+        """
         transport = self._transport
         if transport is None:
             return
         self._flush()
+        self._end()
         if transport.is_closing():
             return
-        transport.set_protocol(_Deaf(self))
         if transport.can_write_eof():
             transport.write_eof()
+        elif answered:  # TLS ends with a message of its own, and that both ways
+            transport.close()
+            self._watch(CLOSE_GRACE)
+            return
+        transport.set_protocol(_Deaf(self))
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(CLOSE_GRACE, self._enough)
@@ -347,7 +352,12 @@ class Wire(WSListener):
             self._timer.cancel()
             self._timer = None
         self.over.set_result(None)
-        self.ended()
+        self._end()
+
+    def _end(self) -> None:
+        if not self._told:
+            self._told = True
+            self.ended()
 
     # -- back-pressure and time ---------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 Exit codes tell a script what went wrong without reading the message:
 
-==  =====================================================================
+=== =====================================================================
 0   done; for ``run`` also: stopped by SIGTERM or Ctrl-C, in order
 1   the program itself failed
 2   the command line or a ``GREENROOM_*`` variable is wrong
@@ -13,7 +13,8 @@ Exit codes tell a script what went wrong without reading the message:
 7   permission denied: the address, or a file
 8   the host cannot be listened on from this machine
 9   ``doctor`` found something that keeps Greenroom from working
-==  =====================================================================
+143 ``run``: a second SIGTERM stopped it at once (130: a second Ctrl-C)
+=== =====================================================================
 """
 
 from __future__ import annotations

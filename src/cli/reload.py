@@ -62,9 +62,9 @@ async def _watch(loaded: Loaded, target: str) -> None:
     try:
         async for paths in _changes(loaded.folder.resolve(), public):
             pages = {path for path in paths if public is not None and _below(path, public)}
-            if any(path.suffix == ".py" for path in paths - pages):
-                if await reloader.reload():  # else the log has told why
-                    print("greenroom: the new code runs", flush=True)
+            code = any(path.suffix == ".py" for path in paths - pages)
+            if code and await reloader.reload():  # else the log has told why
+                print("greenroom: the new code runs", flush=True)
             if pages:
                 print("greenroom: pages load again", flush=True)
                 reloader.refresh()

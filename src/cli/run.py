@@ -29,6 +29,7 @@ import uvicorn
 from ..adapters import asgi
 from ..adapters.guard import is_loopback
 from ..adapters.serving import HttpServer, open_socket, server_config, tls_context, url_of
+from ..core.calm import CalmFilter
 from . import BAD_HOST, IN_USE, NOT_FOUND, OK, PERMISSION, USAGE, CommandError
 from .load import Loaded, load, read_settings
 from .reload import check_watcher, watching
@@ -221,6 +222,7 @@ def serve(loaded: Loaded, sock: socket.socket, how: How) -> int:
     raise_file_limit()
     if not logging.getLogger().handlers:
         logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(CalmFilter())  # strangers make it speak
     with asyncio.Runner(loop_factory=loop_factory()) as runner, loaded.app.registering():
         return runner.run(_serve(loaded, sock, how))
 
@@ -232,14 +234,9 @@ async def _serve(loaded: Loaded, sock: socket.socket, how: How) -> int:
     code = OK
 
     def ready() -> None:
-        app.listeners.append(stop_listening)
+        app.listeners.append(server.stop_listening)
         url = url_of(sock, how.host, tls=how.tls is not None)
         announce(loaded, url, open_to_others=not is_loopback(how.host))
-
-    def stop_listening() -> None:
-        for listening in server.servers:
-            listening.close()
-        sock.close()
 
     def on_signal(number: int) -> None:
         nonlocal drain, code

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { Bytes } from "./codec.js";
+import { download } from "./files.js";
 import { reloaded, showBroken } from "./overlay.js";
 import { safeTarget, safeUrl, sanitize } from "./sanitize.js";
 
@@ -18,7 +18,7 @@ import { safeTarget, safeUrl, sanitize } from "./sanitize.js";
 const ACTIONS = {
   "gr:notify": (_, data) => notify(data),
   "gr:confirm": async (gr, data) => gr.answer(data.call, await confirm(data)),
-  "gr:download": (_, data) => download(data),
+  "gr:download": (gr, data) => download(gr, data).catch((error) => gr.refused(error, "gr:download")),
   "gr:open-url": (_, { url }) => void (safeTarget(url) && window.open(url, "_blank", "noopener,noreferrer")),
   "gr:page": (_, data) => page(data),
   "gr:content": (_, data) => content(data),
@@ -35,6 +35,7 @@ export function builtIn(gr, type, data) {
   if (Object.hasOwn(ACTIONS, type)) return ACTIONS[type]?.(gr, data ?? {});
 }
 
+const TOASTS = 20; // at a time in one corner: the oldest gives way
 const KINDS = ["info", "success", "warning", "error"];
 const POSITIONS = ["top-left", "top-center", "top-right", "bottom-left", "bottom-center", "bottom-right"];
 
@@ -59,7 +60,9 @@ function notify({ message = "", title, kind = "info", position = "top-right", du
     for (const type of ["pointerenter", "focusin"]) toast.addEventListener(type, hold);
     for (const type of ["pointerleave", "focusout"]) toast.addEventListener(type, resume);
   }
-  region(POSITIONS.includes(position) ? position : "top-right").append(toast);
+  const place = region(POSITIONS.includes(position) ? position : "top-right");
+  place.append(toast);
+  while (place.children.length > TOASTS) place.firstElementChild?.remove();
 }
 
 /** The place toasts of one corner appear in. @param {string} position */
@@ -107,27 +110,6 @@ function confirm({ message = "", title, timeout, ok = "OK", cancel = "Cancel" })
   });
 }
 
-/** @param {{url?: string, data?: Bytes, filename?: string, name?: string, mime?: string}} data */
-function download({ url, data, filename, name, mime }) {
-  const file = filename || name || (data instanceof Bytes && data.name) || "";
-  if (data instanceof Bytes) {
-    const blob = new Blob([/** @type {BlobPart} */ (data.bytes)], { type: mime || data.mime });
-    const made = URL.createObjectURL(blob);
-    save(made, file || "download");
-    setTimeout(() => URL.revokeObjectURL(made), 60_000);
-  } else if (url && safeTarget(url)) {
-    save(new URL(url, import.meta.url).href, file); // capabilities live beside this file
-  }
-}
-
-/** @param {string} href @param {string} name */
-function save(href, name) {
-  const link = element("a", { href, download: name });
-  document.body.append(link);
-  link.click();
-  link.remove();
-}
-
 /** Pages are hash routes. @param {{page?: string, params?: Record<string, any>}} data */
 function page({ page: name = "", params = {} }) {
   const given = Object.entries(params).filter(([, value]) => value !== null && value !== undefined);
@@ -169,8 +151,10 @@ function style(data) {
 /** Load a module from our own origin, or one the page listed, and expose what it exports. @param {Greenroom} gr @param {{url?: string, name?: string}} data */
 async function importModule(gr, { url = "", name }) {
   const full = new URL(url, document.baseURI);
-  if (![location.origin, new URL(import.meta.url).origin, ...gr.imports].includes(full.origin)) {
-    throw new Error(`modules may not be imported from ${full.origin}`);
+  const origins = [location.origin, new URL(import.meta.url).origin, ...gr.imports];
+  // A blob has its page's origin, and a data URL that of a page without one.
+  if (!/^https?:$/.test(full.protocol) || !origins.includes(full.origin)) {
+    throw new Error(`modules may not be imported from ${full.protocol}//${full.host}`);
   }
   const stem = full.pathname.split("/").pop()?.replace(/\.\w+$/, "");
   const functions = Object.entries(await import(full.href)).filter(([, value]) => typeof value === "function");

@@ -14,6 +14,7 @@
  */
 
 import { Bytes } from "./codec.js";
+import { reader } from "./files.js";
 import { camera, isControl, payloadOf, showValue } from "./forms.js";
 import { parsePath } from "./patch.js";
 import { sanitize, setAttribute } from "./sanitize.js";
@@ -211,7 +212,7 @@ class Binder {
     let ok = false;
     try {
       const fixed = element.getAttribute(`${PREFIX}payload`);
-      const payload = fixed === null ? await payloadOf(event, element) : JSON.parse(fixed);
+      const payload = fixed === null ? await payloadOf(event, element, reader(this.gr, element)) : JSON.parse(fixed);
       await this.gr.call(handler, payload, { context });
       ok = true;
     } catch (error) {

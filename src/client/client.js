@@ -8,6 +8,8 @@
 import { builtIn } from "./actions.js";
 import { bind } from "./bind.js";
 import { encode, pack, unpack } from "./codec.js";
+import { GreenroomError } from "./errors.js";
+import { upload } from "./files.js";
 import { Link } from "./link.js";
 import { Diverged, Mirror } from "./patch.js";
 
@@ -22,19 +24,9 @@ import { Diverged, Mirror } from "./patch.js";
 const BACK_OFF = 0.25; // seconds, doubling
 const BACK_OFF_MAX = 10;
 const LATE_EVENTS = 100; // that wait for a handler
-const REFRESH_MIN = 30; // seconds
+const REFRESH_MIN = 5; // seconds
 const REFRESH_MAX = 12 * 3600;
-
-/** What a call fails with. `code` is the word of the wire: busy, lost, timeout, offline ... */
-export class GreenroomError extends Error {
-  /** @param {string} code @param {string} message @param {number | null} [retryAfter] seconds */
-  constructor(code, message, retryAfter = null) {
-    super(message || code);
-    this.name = "GreenroomError";
-    this.code = code;
-    this.retryAfter = retryAfter;
-  }
-}
+const REFRESH_AGAIN = 30; // after a refusal, or when our clock is ahead of the server's
 
 /**
  * Connect to a session. Returns at once; `gr.ready` resolves when the state is there.
@@ -79,6 +71,8 @@ export class Greenroom {
   #frameHooks = new Set();
   /** @type {Set<(status: Status) => void>} */
   #statusHooks = new Set();
+  /** @type {Set<(upload: import("./greenroom.d.ts").Upload) => void>} */
+  #uploadHooks = new Set();
   /** @type {(() => void)[]} */
   #undo = [];
   #ready;
@@ -204,6 +198,17 @@ export class Greenroom {
     };
   }
 
+  /** @param {Blob} file @param {import("./greenroom.d.ts").UploadOptions} [options] */
+  upload(file, options) {
+    return upload(this, file, options);
+  }
+
+  /** @param {(upload: import("./greenroom.d.ts").Upload) => void} fn */
+  onUpload(fn) {
+    this.#uploadHooks.add(fn);
+    return () => void this.#uploadHooks.delete(fn);
+  }
+
   /** @param {ParentNode} [root] */
   bind(root = document) {
     return bind(this, root);
@@ -255,7 +260,23 @@ export class Greenroom {
     };
   }
 
-  // -- built-in actions reach the client through these -----------------------------------------
+  // -- built-in actions and files reach the client through these -------------------------------
+
+  /** Where the server's file at `path` is: beside its socket. @param {string} path */
+  address(path) {
+    return new URL(path, this.#url.replace(/^ws/, "http")).href;
+  }
+
+  /** Bytes that a frame of ours may have; 0: any. */
+  get maxFrameIn() {
+    return this.#link.maxFrameIn;
+  }
+
+  /** An upload has come so far. @param {import("./greenroom.d.ts").Upload} upload */
+  uploading(upload) {
+    for (const hook of [...this.#uploadHooks]) guard("an upload hook failed", hook, upload);
+    upload.element?.dispatchEvent(new CustomEvent("gr-upload", { bubbles: true, detail: upload }));
+  }
 
   /** Answer a question of the server. @param {number} call @param {any} value */
   answer(call, value) {
@@ -451,9 +472,23 @@ export class Greenroom {
     this.#link.tick(now);
     if (now >= this.#refreshAt) {
       this.#refreshAt = Infinity; // the next token sets it again
-      if (this.#link.state === "live") this.#ask("gr:refresh", undefined).catch((error) => report("gr:refresh", error));
+      if (this.#link.state === "live") void this.#refresh();
     }
     this.#pump();
+  }
+
+  /** Ask for a new token, well before the one we have expires. */
+  async #refresh() {
+    try {
+      await this.#ask("gr:refresh", undefined);
+    } catch (error) {
+      const { code } = /** @type {GreenroomError} */ (error);
+      if (code === "lost" || code === "closed") return; // the next welcome brings one
+      report("the token was not renewed", error);
+      if (code === "unauthorized") return; // revoked: this session ends with its connection
+      this.#refreshAt = this.#clock.now() + REFRESH_AGAIN;
+      this.#schedule();
+    }
   }
 
   #tellStatus() {
@@ -502,7 +537,8 @@ export class Greenroom {
     if (!expires) return;
     // A moment of the calendar, or a number of seconds: no token lives for three years.
     const left = expires > 1e8 ? expires - this.#clock.wall() : expires;
-    this.#refreshAt = this.#clock.now() + Math.min(REFRESH_MAX, Math.max(REFRESH_MIN, left / 2));
+    const wait = left > 0 ? Math.max(REFRESH_MIN, left / 2) : REFRESH_AGAIN;
+    this.#refreshAt = this.#clock.now() + Math.min(REFRESH_MAX, wait);
   }
 }
 

@@ -3,7 +3,7 @@
  *
  * A value is JSON with two additions. Bytes are `{"$bytes": ..., "mime", "name"}`: base64 text, or,
  * in a binary message, the index of a buffer of the same message; here they are `Bytes`. An object
- * of the application that itself has a key `$bytes` or `$dict` travels as `{"$dict": {...}}`.
+ * of the application that itself has a key `$bytes`, `$file` or `$dict` travels as `{"$dict": {...}}`.
  *
  * A message is a packet, `{text, buffers}`. On a WebSocket one without buffers is text; one with
  * buffers is binary: 4 bytes with the length of the JSON (big-endian), the JSON, then each buffer
@@ -16,8 +16,9 @@
 /** @typedef {{type: string, data?: any, label?: string, id?: number, seq?: number}} Frame */
 
 const MAX_DEPTH = 100;
-// Types that a browser would run with our origin's rights if a link led to them.
-const ACTIVE = /^(text\/html|application\/xhtml\+xml|(text|application)\/([\w.-]+\+)?xml|.*script.*)/i;
+// Types that a browser shows and never runs. Of any other, who opens a link to it may only save it:
+// a blob has the rights of our origin.
+const SHOWN = /^(image\/(?!svg)[\w.+-]+|(audio|video|font)\/[\w.+-]+|text\/(plain|csv)|application\/(pdf|json))$/;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -39,15 +40,17 @@ export class Bytes {
 
   /**
    * A URL made on first use. It is a blob's, and revoked when the value is replaced; SVG, which
-   * could run scripts as a blob of our origin, becomes a data URL; markup loses its type.
+   * could run scripts as a blob of our origin, becomes a data URL; what is neither a picture, a
+   * sound, a film, a font nor plain text loses its type.
    */
   get url() {
     if (this.#url === null) {
-      if (/^image\/svg\+xml/i.test(this.mime)) {
+      const type = (this.mime.split(";")[0] ?? "").trim().toLowerCase();
+      if (type === "image/svg+xml") {
         this.#url = `data:image/svg+xml;base64,${toBase64(this.bytes)}`;
       } else {
-        const type = ACTIVE.test(this.mime) ? "application/octet-stream" : this.mime;
-        this.#url = URL.createObjectURL(new Blob([/** @type {BlobPart} */ (this.bytes)], { type }));
+        const shown = SHOWN.test(type) ? this.mime : "application/octet-stream";
+        this.#url = URL.createObjectURL(new Blob([/** @type {BlobPart} */ (this.bytes)], { type: shown }));
         Bytes.urls += 1;
       }
     }
@@ -80,6 +83,17 @@ export class Bytes {
 
 /** How many blob URLs are alive. */
 Bytes.urls = 0;
+
+/** The name of a file that travels beside the stream; what `upload` gives and a payload takes. */
+export class FileRef {
+  /** @param {string} id @param {string} [name] @param {string} [mime] @param {number} [size] */
+  constructor(id, name = "", mime = "", size = 0) {
+    this.id = id;
+    this.name = name;
+    this.mime = mime;
+    this.size = size;
+  }
+}
 
 /** @param {unknown} value @returns {value is Record<string, any>} */
 export function isObject(value) {
@@ -119,12 +133,13 @@ function plain(value, buffers, depth) {
   }
   if (typeof value !== "object" || value === null) return value;
   if (value instanceof Bytes) return told(value.bytes, value, buffers);
+  if (value instanceof FileRef) return { $file: value.id, name: value.name, mime: value.mime, size: value.size };
   if (value instanceof ArrayBuffer) return told(new Uint8Array(value), null, buffers);
   if (ArrayBuffer.isView(value)) {
     return told(new Uint8Array(value.buffer, value.byteOffset, value.byteLength), null, buffers);
   }
   if (typeof Blob !== "undefined" && value instanceof Blob) {
-    throw new TypeError("a Blob or File must be read first: new Uint8Array(await blob.arrayBuffer())");
+    throw new TypeError("a Blob or File must be uploaded (await gr.upload(file)) or read first");
   }
   if (depth >= MAX_DEPTH) throw new RangeError(`the payload is nested deeper than ${MAX_DEPTH} levels`);
   if (Array.isArray(value) || value instanceof Set) {
@@ -136,7 +151,7 @@ function plain(value, buffers, depth) {
   for (const [key, item] of value instanceof Map ? value : Object.entries(value)) {
     put(result, checked(String(key)), plain(item, buffers, depth + 1));
   }
-  return "$bytes" in result || "$dict" in result ? { $dict: result } : result;
+  return "$bytes" in result || "$dict" in result || "$file" in result ? { $dict: result } : result;
 }
 
 /** @param {string} text */
@@ -171,6 +186,7 @@ function undo(value, buffers, room, literal) {
     return undo(inner, buffers, room, true);
   }
   if (object && !literal && Object.hasOwn(value, "$bytes")) return bytesFrom(value, buffers);
+  if (object && !literal && Object.hasOwn(value, "$file")) return fileFrom(value);
   if (room <= 0) throw new RangeError(`nested deeper than ${MAX_DEPTH} levels`);
   if (!object) return value.map((/** @type {any} */ item) => undo(item, buffers, room - 1, false));
   /** @type {Record<string, any>} */
@@ -185,9 +201,18 @@ function bytesFrom(value, buffers) {
   if (typeof mime !== "string" || typeof name !== "string" || Object.keys(others).length) {
     throw new TypeError("$bytes goes with mime and name, which are strings, and nothing else");
   }
-  const bytes = typeof content === "string" ? fromBase64(content) : buffers[content];
+  const bytes = typeof content === "string" ? fromBase64(content) : Number.isInteger(content) && buffers[content];
   if (!bytes) throw new TypeError(`$bytes ${content} names no buffer of this message`);
   return new Bytes(bytes, mime, name);
+}
+
+/** @param {Record<string, any>} value */
+function fileFrom(value) {
+  const { $file: id, name = "", mime = "", size = 0, ...others } = value;
+  if (![id, name, mime].every((text) => typeof text === "string") || !Number.isInteger(size) || Object.keys(others).length) {
+    throw new TypeError("$file is an id, and goes with name, mime and size");
+  }
+  return new FileRef(id, name, mime, size);
 }
 
 /** The frame of a packet, its values as they travelled. Throws `Garbage`. @param {Packet} packet @returns {Frame} */
@@ -230,11 +255,14 @@ function dataOf({ type, data }, buffers) {
   return Object.fromEntries(Object.entries(data).map(([kind, part]) => [kind, each(part)]));
 }
 
-/** A copy for eyes: tokens are capabilities, and never shown. @param {Frame} frame @returns {Frame} */
+/** A copy for eyes: tokens and the addresses of files are capabilities, and never shown. @param {Frame} frame @returns {Frame} */
 export function withoutToken(frame) {
   if (frame?.type === "gr:batch" && Array.isArray(frame.data)) return { ...frame, data: frame.data.map(withoutToken) };
   if (!["gr:hello", "gr:welcome", "gr:result"].includes(frame?.type)) return frame;
-  return typeof frame.data?.token === "string" ? { ...frame, data: { ...frame.data, token: "…" } } : frame;
+  const { token, url } = frame.data ?? {};
+  if (typeof token === "string") return { ...frame, data: { ...frame.data, token: "…" } };
+  if (typeof url === "string" && url.startsWith("file/")) return { ...frame, data: { ...frame.data, url: "file/…" } };
+  return frame;
 }
 
 /**

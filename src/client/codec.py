@@ -81,12 +81,18 @@ def _each(part: Any, buffers: tuple[bytes, ...]) -> Any:
 
 
 def without_token(frame: dict[str, Any]) -> dict[str, Any]:
-    """A copy for eyes: tokens are capabilities, and never shown."""
+    """A copy for eyes: tokens and the addresses of files are capabilities, and never shown."""
     data = frame.get("data")
+    if frame["type"] == "gr:batch" and is_list(data):
+        return {**frame, "data": [without_token(each) if is_frame(each) else each for each in data]}
     if frame["type"] not in ("gr:hello", "gr:welcome", "gr:result") or not is_object(data):
         return frame
-    shown = isinstance(data.get("token"), str)
-    return {**frame, "data": {**data, "token": "…"}} if shown else frame
+    if isinstance(data.get("token"), str):
+        return {**frame, "data": {**data, "token": "…"}}
+    url = data.get("url")
+    if isinstance(url, str) and url.startswith("file/"):
+        return {**frame, "data": {**data, "url": "file/…"}}
+    return frame
 
 
 def pack(packet: Packet) -> str | bytes:

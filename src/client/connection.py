@@ -20,15 +20,17 @@ import random as random_module
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self, cast
 
 from ..core.errors import Closed, Refused, Timeout
-from ..core.types import DEFAULT_LABEL, Clock, Timer
+from ..core.types import DEFAULT_LABEL, Clock, FileRef, Timer
 from .codec import encode
 from .duplex import Dialer, Duplex, dialer_of
 from .entry import Entry
 from .events import Events
+from .files import Download, Files, Progress
 from .link import Link
 from .machine import State
 from .patch import Diverged, Mirror
@@ -41,7 +43,9 @@ Off = Callable[[], None]
 BACK_OFF: Final = 0.25  # seconds, doubling
 BACK_OFF_MAX: Final = 10.0
 LATE_EVENTS: Final = 100  # that wait for a handler
-REFRESH_MIN, REFRESH_MAX = 30.0, 12 * 3600.0
+REFRESH_MIN: Final = 5.0  # seconds
+REFRESH_MAX: Final = 12 * 3600.0
+REFRESH_AGAIN: Final = 30.0  # after a refusal, or when our clock is ahead of the server's
 
 _log = logging.getLogger("greenroom.client")
 
@@ -52,6 +56,7 @@ def connect(
     label: str = DEFAULT_LABEL,
     token: str | None = None,
     binary: bool = True,
+    downloads: str | Path | None = None,
     clock: Clock | None = None,
     random: Callable[[], float] = random_module.random,
 ) -> Client:
@@ -59,9 +64,19 @@ def connect(
 
     ``target`` is a URL, or a function that returns a :class:`~greenroom.client.duplex.Duplex` (or
     an awaitable of one) each time it is called: ``lambda: memory.connect(app)``. ``token`` takes up
-    a session (an earlier client's :attr:`Client.token`). ``clock`` and ``random`` are for tests.
+    a session (an earlier client's :attr:`Client.token`). ``downloads`` is a folder that takes what
+    the server wants saved, unless :meth:`Client.on_download` says otherwise. ``clock`` and
+    ``random`` are for tests.
     """
-    return Client(target, label=label, token=token, binary=binary, clock=clock, random=random)
+    return Client(
+        target,
+        label=label,
+        token=token,
+        binary=binary,
+        downloads=downloads,
+        clock=clock,
+        random=random,
+    )
 
 
 class Client:
@@ -74,6 +89,7 @@ class Client:
         label: str = DEFAULT_LABEL,
         token: str | None = None,
         binary: bool = True,
+        downloads: str | Path | None = None,
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
@@ -102,6 +118,7 @@ class Client:
         self._status_hooks: list[Callable[[Status], object]] = []
         self.status: Status = "offline"
         self.events = Events(self)
+        self._files = Files(self, target, downloads)
 
     # -- life -------------------------------------------------------------------------------
 
@@ -236,6 +253,37 @@ class Client:
 
         return off
 
+    # -- files ------------------------------------------------------------------------------
+
+    async def upload(
+        self,
+        source: str | Path | bytes,
+        *,
+        name: str | None = None,
+        mime: str | None = None,
+        progress: Progress | None = None,
+    ) -> FileRef:
+        """Send a file (a path, or bytes) beside the stream; what comes back names it in a payload.
+
+        ``await client.call("import_csv", await client.upload("big.csv"))``: the handler gets a
+        ``gr.File``. ``progress(sent, size)`` is called on the loop, in bytes. Raises
+        :class:`Refused` (``too_large``, ``busy``, ``not_found``, ``timeout``, ``lost``), OSError
+        when it cannot be read. Cancelling it drops the file at the server.
+        """
+        return await self._files.upload(source, name, mime, progress)
+
+    def on_download(self, hook: Callable[[Download], object]) -> Off:
+        """Call ``hook(download)`` (sync or async) when the server wants a file saved.
+
+        ``await download.save(folder)`` or ``await download.read()``, within
+        ``Settings.file_ttl``. With the ``downloads`` folder of :func:`connect` and no hook, files
+        are saved there; the local event ``gr:saved`` tells ``{path, mime, size}``.
+        """
+        self._files.hooks.append(hook)
+        return lambda: self._files.hooks.remove(hook)
+
+    # -- hooks ------------------------------------------------------------------------------
+
     def on_status(self, hook: Callable[[Status], object]) -> Off:
         """Call ``hook(status)`` at every change."""
         self._status_hooks.append(hook)
@@ -261,7 +309,21 @@ class Client:
             self._dial_at = self._not_before
         self._pump()
 
-    # -- what events.py uses ----------------------------------------------------------------
+    # -- what events.py and files.py use ----------------------------------------------------
+
+    def run(self, what: str, hook: Callable[[], object]) -> None:
+        """Call a hook, sync or async; its failure is not ours."""
+        try:
+            value = hook()
+        except Exception:  # noqa: BLE001 - one hook's failure is not another's
+            _log.exception("%s failed", what)
+        else:
+            if inspect.isawaitable(value):
+                self._start(self._finish(what, value))
+
+    def tell(self, event: str, data: Any) -> None:
+        """A local event."""
+        self._dispatch(event, (data, event, self.label))
 
     def ask(
         self,
@@ -368,8 +430,8 @@ class Client:
         if token is not None and expires:
             # A moment of the calendar, or a number of seconds: no token lives for three years.
             left = expires - time.time() if expires > 1e8 else expires
-            wait = min(REFRESH_MAX, max(REFRESH_MIN, left / 2))
-            self._refresh_at = self._clock.time() + wait
+            wait = max(REFRESH_MIN, left / 2) if left > 0 else REFRESH_AGAIN
+            self._refresh_at = self._clock.time() + min(REFRESH_MAX, wait)
 
     def _on_hang_up(self, code: int, reason: str) -> None:
         duplex, self._duplex = self._duplex, None
@@ -405,6 +467,8 @@ class Client:
     def _dispatch(self, event: str, args: tuple[Any, ...]) -> None:
         handlers = self._handlers.get(event)
         if not handlers:
+            if event == "gr:download":
+                self._files.offered(args[0])
             if not event.startswith("gr:") or event.startswith("gr:signal "):
                 self._late.append((event, args))
             return
@@ -512,8 +576,18 @@ class Client:
         if self._refresh_at is not None and now >= self._refresh_at:
             self._refresh_at = None  # the next token sets it again
             if self._link.state is State.LIVE:
-                self._submit("gr:refresh", None)
+                self.ask("gr:refresh", None).add_done_callback(self._refreshed)
         self._pump()
+
+    def _refreshed(self, answer: asyncio.Future[Any]) -> None:
+        """A new token was asked for, well before the one we have expires."""
+        error = None if answer.cancelled() else answer.exception()
+        if not isinstance(error, Refused) or error.code in ("lost", "closed"):
+            return  # it is here, or the next welcome brings one
+        _log.warning("the token was not renewed: %s", error)
+        if error.code != "unauthorized":  # else revoked: this session ends with its connection
+            self._refresh_at = self._clock.time() + REFRESH_AGAIN
+            self._schedule()
 
 
 class LoopClock:

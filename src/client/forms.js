@@ -8,7 +8,7 @@
  * | checkbox                | bool                                           |
  * | select                  | string; with `multiple` a list of them         |
  * | date, time              | ISO 8601 string                                |
- * | file                    | list of {name, type, data: bytes}              |
+ * | file                    | list of {name, type, data}; see files.js       |
  * | form (submit)           | {name of a control: its payload}               |
  * | click, key              | {ctrl, shift, alt, meta}, and `key` for keys   |
  * | snapshot of a video     | PNG bytes                                      |
@@ -17,7 +17,8 @@
  * @module
  */
 
-import { Bytes } from "./codec.js";
+import { Bytes, put } from "./codec.js";
+import { get } from "./patch.js";
 
 /** @typedef {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} Control */
 
@@ -26,20 +27,22 @@ export function isControl(element) {
   return /^(input|select|textarea)$/i.test(/** @type {Element | null} */ (element)?.tagName ?? "");
 }
 
-/** What an event tells the server; a promise, because files are read. @param {Event} event @param {Element} element */
-export async function payloadOf(event, element) {
+/** @typedef {(file: File) => Promise<any>} Read */
+
+/** What an event tells the server; a promise, because files are read. @param {Event} event @param {Element} element @param {Read} [read] */
+export async function payloadOf(event, element, read = readFile) {
   if ("detail" in event && event.constructor.name === "CustomEvent") return event.detail;
   if (event.type === "snapshot") return snapshot(/** @type {HTMLVideoElement} */ (element));
-  if (event.type === "submit") return formValue(/** @type {HTMLFormElement} */ (element));
+  if (event.type === "submit") return formValue(/** @type {HTMLFormElement} */ (element), read);
   const { ctrlKey, shiftKey, altKey, metaKey, key } = /** @type {KeyboardEvent} */ (event);
   if (/^key/.test(event.type)) return { ctrl: ctrlKey, shift: shiftKey, alt: altKey, meta: metaKey, key };
-  if (isControl(element) && !/^(dbl)?click$/.test(event.type)) return controlValue(element);
+  if (isControl(element) && !/^(dbl)?click$/.test(event.type)) return controlValue(element, read);
   if (ctrlKey !== undefined) return { ctrl: ctrlKey, shift: shiftKey, alt: altKey, meta: metaKey };
   return null;
 }
 
-/** @param {Control} control @returns {Promise<any>} */
-export async function controlValue(control) {
+/** @param {Control} control @param {Read} [read] @returns {Promise<any>} */
+export async function controlValue(control, read = readFile) {
   switch (control.type) {
     case "checkbox":
       return /** @type {HTMLInputElement} */ (control).checked;
@@ -51,21 +54,23 @@ export async function controlValue(control) {
     case "select-multiple":
       return Array.from(/** @type {HTMLSelectElement} */ (control).selectedOptions, (option) => option.value);
     case "file":
-      return Promise.all(Array.from(/** @type {HTMLInputElement} */ (control).files ?? [], readFile));
+      return Promise.all(Array.from(/** @type {HTMLInputElement} */ (control).files ?? [], read));
     default:
       return control.value;
   }
 }
 
-/** @param {HTMLFormElement} form */
-async function formValue(form) {
+/** @param {HTMLFormElement} form @param {Read} read */
+async function formValue(form, read) {
   /** @type {Record<string, any>} */
   const result = {};
-  for (const element of form.elements) {
+  // The getter of the prototype: a field called "elements" would answer in its place.
+  const elements = Object.getOwnPropertyDescriptor(HTMLFormElement.prototype, "elements")?.get?.call(form);
+  for (const element of elements) {
     if (!isControl(element) || !element.name || element.disabled) continue;
     if (/^(submit|button|reset|image)$/.test(element.type)) continue;
-    if (element.type === "radio" && !(/** @type {HTMLInputElement} */ (element).checked)) result[element.name] ??= null;
-    else result[element.name] = await controlValue(element);
+    if (element.type === "radio" && !(/** @type {HTMLInputElement} */ (element).checked)) put(result, element.name, get(result, [element.name]) ?? null);
+    else put(result, element.name, await controlValue(element, read));
   }
   return result;
 }

@@ -12,6 +12,38 @@ export class Bytes {
   revoke(): void;
 }
 
+/** What names an uploaded file in a payload: `gr.call("import_csv", await gr.upload(file))`. */
+export class FileRef {
+  constructor(id: string, name?: string, mime?: string, size?: number);
+  id: string;
+  name: string;
+  mime: string;
+  size: number;
+}
+
+export interface UploadOptions {
+  /** What the file is called; its own name by default. */
+  name?: string;
+  /** Called with bytes that have left, and all of them. */
+  progress?: (sent: number, size: number) => void;
+  /** Aborts: what was sent is dropped at the server. */
+  signal?: AbortSignal;
+}
+
+/** How far an upload is; the `detail` of `gr-upload` events. */
+export interface Upload {
+  name: string;
+  type: string;
+  /** Bytes. */
+  size: number;
+  sent: number;
+  done: boolean;
+  /** Why it ended before it was whole. */
+  error: Error | null;
+  /** The file input, or the form, whose event sends it; null for `gr.upload`. */
+  element: Element | null;
+}
+
 /** What a call fails with. */
 export class GreenroomError extends Error {
   constructor(code: string, message: string, retryAfter?: number | null);
@@ -123,6 +155,11 @@ export class Greenroom {
   /** What `session.call(module, function, ...)` may reach. Adds to what was exposed before. */
   expose(module: string, functions: Record<string, (...args: any[]) => any>): void;
 
+  /** Send a file beside the stream; the handler gets a `gr.File`. Fails like `call`. */
+  upload(file: Blob, options?: UploadOptions): Promise<FileRef>;
+  /** Hear how uploads get on, those of file inputs, too. */
+  onUpload(fn: (upload: Upload) => void): Off;
+
   onStatus(fn: (status: Status) => void): Off;
   /** Every frame, both ways; tokens are not shown. */
   onFrame(fn: (direction: "in" | "out", frame: Frame) => void): Off;
@@ -131,6 +168,12 @@ export class Greenroom {
   bind(root?: ParentNode): Off;
   /** Tell of a failure the way `send` does: to `on("gr:error")`, else to the console. */
   refused(error: Error, type: string): void;
+  /** Where a path that the server names leads: it is relative to its socket. */
+  address(path: string): string;
+  /** Bytes that a frame of ours may have; 0: any. */
+  readonly maxFrameIn: number;
+  /** Tell how far an upload is. */
+  uploading(upload: Upload): void;
   /** Answer a question of the server (`gr:confirm`). */
   answer(call: number, value: any): void;
   /** Call what the page exposed, now or as soon as it does. */

@@ -9,5 +9,6 @@
  * @module
  */
 
-export { Greenroom, GreenroomError, connect } from "./client.js";
-export { Bytes } from "./codec.js";
+export { Greenroom, connect } from "./client.js";
+export { Bytes, FileRef } from "./codec.js";
+export { GreenroomError } from "./errors.js";

@@ -12,7 +12,7 @@
 
 import { Garbage, decoded, isFrame, packetSize, parse, withoutToken } from "./codec.js";
 import { Entry } from "./entry.js";
-import { LinkError, TABLE, retryAfterCut } from "./machine.js";
+import { LinkError, TABLE, makesSense, retryAfterCut } from "./machine.js";
 
 /** @typedef {import("./codec.js").Packet} Packet */
 /** @typedef {import("./codec.js").Frame} Frame */
@@ -308,7 +308,7 @@ export class Link {
   _nameOfClose(data) {
     const how = ["resume", "fresh", "never"].includes(data.retry) ? data.retry : "resume";
     const after = typeof data.after === "number" ? data.after : null;
-    this._end = [how, after, String(data.code ?? ""), String(data.message ?? "")];
+    this._end = [how, after, text(data.code), text(data.message)];
     return `close_${how}`;
   }
 
@@ -319,7 +319,7 @@ export class Link {
       return "welcome_foreign";
     }
     this._end = ["resume", null, "bad_frame", "the server's welcome makes no sense"];
-    if (typeof data.link !== "string" || !Number.isInteger(data.ack)) return "welcome_broken";
+    if (!makesSense(data)) return "welcome_broken";
     if (data.link !== this.link) return data.resumed || data.ack ? "welcome_broken" : "welcome_new";
     if (!this._canResend(data.ack)) return "welcome_broken";
     return data.resumed ? "welcome_resumed" : "welcome_gap";
@@ -506,13 +506,13 @@ export class Link {
       this._settle(entry, "answer", data ?? null);
     } else if (type === "gr:error") {
       if (!entry) return;
-      this._fail(entry, String(data?.code ?? ""), String(data?.message ?? ""), data?.retry_after ?? null);
+      this._fail(entry, text(data?.code), text(data?.message), data?.retry_after ?? null);
     } else if (type === "gr:snapshot") {
       this._tell("snapshot", data ?? {});
       if (this._news) this._tell(this._news);
       this._news = null;
     } else if (type === "gr:signal") {
-      this._tell("signal", data?.name ?? null, data?.data ?? null);
+      this._tell("signal", text(data?.name), data?.data ?? null);
     } else {
       this._tell("event", type, data ?? null, label ?? this.label);
     }
@@ -520,7 +520,7 @@ export class Link {
 
   _tellRefusal() {
     const { data } = this._frame;
-    this._tell("refusal", String(data?.code ?? ""), String(data?.message ?? ""));
+    this._tell("refusal", text(data?.code), text(data?.message));
   }
 
   /** A part of a frame that was too long for its transport. */
@@ -533,7 +533,7 @@ export class Link {
       this._forgetParts(); // the missing number will be noticed
       return;
     }
-    this._parts.push(String(data.part ?? ""));
+    this._parts.push(text(data.part));
     if (data.last) {
       this._joined = this._parts.join("");
       this._forgetParts();
@@ -562,7 +562,8 @@ export class Link {
   _takeToken(data) {
     if (typeof data.token !== "string") return;
     this.token = data.token;
-    this._tell("token", data.token, data.expires ?? null);
+    // In seconds from now, for our clock may differ from the server's; else by its clock.
+    this._tell("token", data.token, [data.expires_in, data.expires].find(Number.isFinite) ?? null);
   }
 
   /** @param {string} kind @param {any[]} args */
@@ -596,4 +597,9 @@ export class Link {
     if (this.state !== "live" || !this.ping) return null;
     return Math.max(this._heard + 1.5 * this.ping, this._pinged + this.ping);
   }
+}
+
+/** A text of the server's; what is none has nothing to say. @param {unknown} value */
+function text(value) {
+  return typeof value === "string" ? value : "";
 }

@@ -17,7 +17,7 @@ from ..core.packet import dumps
 from ..core.types import DEFAULT_LABEL, PROTOCOL_VERSION, Packet
 from .codec import Garbage, decoded, is_frame, is_list, is_object, parse, without_token
 from .entry import Effect, Entry
-from .machine import TABLE, LinkError, State, retry_after_cut
+from .machine import TABLE, LinkError, State, makes_sense, retry_after_cut
 
 __all__ = ["Link"]
 
@@ -295,12 +295,11 @@ class Link:
             self._end = ("never", None, "version", "the server speaks another protocol")
             return "welcome_foreign"
         self._end = ("resume", None, "bad_frame", "the server's welcome makes no sense")
-        link, ack = data.get("link"), data.get("ack")
-        if not isinstance(link, str) or not isinstance(ack, int):
+        if not makes_sense(data):
             return "welcome_broken"
-        if link != self.link:
-            return "welcome_broken" if data.get("resumed") or ack else "welcome_new"
-        if not self._can_resend(ack):
+        if data["link"] != self.link:
+            return "welcome_broken" if data.get("resumed") or data["ack"] else "welcome_new"
+        if not self._can_resend(data["ack"]):
             return "welcome_broken"
         return "welcome_resumed" if data.get("resumed") else "welcome_gap"
 
@@ -471,17 +470,18 @@ class Link:
             self._ack_at = self._now + ACK_AFTER
         if self._unacked_bytes >= ACK_BYTES or self.seq - self._acked >= ACK_FRAMES:
             self._ack()
-        type_ = frame["type"]
+        type_, number = frame["type"], frame.get("id")
         told: Mapping[str, Any] = _data(frame)
+        entry = self._kept.get(number) if isinstance(number, int) else None
         if type_ == "gr:state":
             self._tell("patch", told)
         elif type_ == "gr:result":
-            if (entry := self._kept.get(frame.get("id", 0))) is not None:
+            if entry is not None:
                 if entry.type == "gr:refresh":
                     self._take_token(told)
                 self._settle(entry, "answer", data)
         elif type_ == "gr:error":
-            if (entry := self._kept.get(frame.get("id", 0))) is not None:
+            if entry is not None:
                 code, message = str(told.get("code", "")), str(told.get("message", ""))
                 self._fail(entry, code, message, told.get("retry_after"))
         elif type_ == "gr:snapshot":
@@ -526,7 +526,10 @@ class Link:
     def _take_token(self, data: Mapping[str, Any]) -> None:
         if isinstance(data.get("token"), str):
             self.token = data["token"]
-            self._tell("token", self.token, data.get("expires"))
+            # In seconds from now, for our clock may differ from the server's; else by its clock.
+            told = (data.get("expires_in"), data.get("expires"))
+            expires = next((e for e in told if isinstance(e, (int, float)) and e is not True), None)
+            self._tell("token", self.token, expires)
 
     def _tell(self, kind: str, *args: Any) -> None:
         self._effects.append(Effect(kind, args))

@@ -96,3 +96,24 @@ export function retryAfterCut(code, hadToken) {
   if (NEVER.includes(code) || (code === 4001 && !hadToken)) return "never";
   return FRESH.includes(code) ? "fresh" : "resume";
 }
+
+/**
+ * Whether a welcome has what goes on being counted and timed by, in its types.
+ *
+ * @param {Record<string, any>} welcome
+ */
+export function makesSense({ link, ack, seq, max_frame_in: size, inflight, ping = 0, dead = 0, pending = [] }) {
+  return (
+    typeof link === "string" &&
+    isCount(ack) &&
+    [seq, size, inflight].every((value) => isCount(value || 0)) &&
+    [ping, dead].every((value) => typeof value === "number" && value >= 0 && value < 1e9) &&
+    Array.isArray(pending) &&
+    pending.every(isCount)
+  );
+}
+
+/** @param {unknown} value */
+function isCount(value) {
+  return Number.isSafeInteger(value) && Number(value) >= 0;
+}

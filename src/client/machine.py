@@ -39,10 +39,13 @@ An event that has no cell cannot happen, and raises :class:`LinkError` if it doe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final, cast
 
-__all__ = ["TABLE", "LinkError", "State", "retry_after_cut"]
+from .codec import is_list
+
+__all__ = ["TABLE", "LinkError", "State", "makes_sense", "retry_after_cut"]
 
 
 class State(StrEnum):
@@ -120,6 +123,27 @@ def retry_after_cut(code: int, had_token: bool) -> str:
     if code in _NEVER or (code == 4001 and not had_token):
         return "never"
     return "fresh" if code in _FRESH else "resume"
+
+
+def makes_sense(welcome: Mapping[str, Any]) -> bool:
+    """Whether a welcome has what goes on being counted and timed by, in its types."""
+    owed: Any = welcome.get("pending", [])
+    return (
+        isinstance(welcome.get("link"), str)
+        and _is_count(welcome.get("ack"))
+        and all(_is_count(welcome.get(name) or 0) for name in ("seq", "max_frame_in", "inflight"))
+        and all(_is_time(welcome.get(name, 0)) for name in ("ping", "dead"))
+        and is_list(owed)
+        and all(map(_is_count, owed))
+    )
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _is_time(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= cast("float", value) < 1e9
 
 
 class LinkError(Exception):

@@ -1,10 +1,14 @@
 /**
  * Foreign HTML and URLs, made safe to show.
  *
- * HTML is parsed into an inert document and walked with a list of what may stay; the nodes that
- * are left are moved over as nodes. Nothing is written out and parsed again, so no second reading
+ * HTML is parsed into an inert template and walked with a list of what may stay; the nodes that
+ * are left are copied over as nodes. Nothing is written out and parsed again, so no second reading
  * can differ from the first. Scripts, styles, frames, forms and foreign markup go with their
  * content; other unknown elements go, their content stays.
+ *
+ * What stands in HTML can put itself in front of what the walk reads: a form answers for
+ * `childNodes` or `remove` with its field of that name. So while there may be forms, nodes are read
+ * by the getters of their prototypes only.
  *
  * @module
  */
@@ -30,9 +34,29 @@ const ATTRIBUTES = new Set(
     "rowspan scope span src srclang start title translate type value width"
   ).split(" "),
 );
+// Elements that run, redirect or rewrite what they are given: no binding may feed them.
+const MACHINES = new Set("script base object embed meta animate animatemotion animatetransform set".split(" "));
 const URLS = new Set(["href", "src", "cite", "poster", "action", "formaction", "data", "background", "xlink:href", "ping"]);
 // Attributes that a binding may not set: they run code, or hold documents or lists of URLs.
 const FORBIDDEN = /^(on.*|srcdoc|srcset|imagesrcset|http-equiv|attributionsrc)$/i;
+
+/**
+ * A getter of a prototype as a function: it tells the truth about any node.
+ *
+ * @param {string} owner @param {string} name @returns {(node: Node) => any}
+ */
+function getter(owner, name) {
+  /** @type {(() => any) | undefined} */
+  let get; // found at the first use: there may be no DOM when this file is loaded
+  return (node) => {
+    get ??= Object.getOwnPropertyDescriptor(/** @type {any} */ (globalThis)[owner].prototype, name)?.get;
+    return get?.call(node);
+  };
+}
+
+const childNodesOf = getter("Node", "childNodes");
+const typeOf = getter("Node", "nodeType");
+const rawNameOf = getter("Node", "nodeName");
 
 /**
  * A fragment with what is harmless in `html`.
@@ -40,21 +64,22 @@ const FORBIDDEN = /^(on.*|srcdoc|srcset|imagesrcset|http-equiv|attributionsrc)$/
  * @param {string} html @param {Document} [document] that takes it
  */
 export function sanitize(html, document = globalThis.document) {
-  const inert = new DOMParser().parseFromString(String(html), "text/html");
-  const fragment = document.createDocumentFragment();
-  clean(inert.body);
-  for (const node of [...inert.body.childNodes]) fragment.append(document.importNode(node, true));
-  return fragment;
+  const inert = document.createElement("template");
+  inert.innerHTML = String(html);
+  clean(inert.content);
+  return document.importNode(inert.content, true);
 }
 
-/** @param {Element} parent */
+/** @param {Node} parent */
 function clean(parent) {
-  for (const node of [...parent.childNodes]) {
-    if (node.nodeType === 3) continue; // text
-    if (!(node.nodeType === 1) || DROPPED.has(nameOf(node))) {
-      node.remove();
+  for (const node of [...childNodesOf(parent)]) {
+    const type = typeOf(node);
+    if (type === 3) continue; // text
+    if (type !== 1 || DROPPED.has(nameOf(node))) {
+      Node.prototype.removeChild.call(parent, node);
       continue;
     }
+    // No form is left: from here on elements answer for themselves.
     const element = /** @type {Element} */ (node);
     clean(element);
     if (TAGS.has(nameOf(element))) cleanAttributes(element);
@@ -64,7 +89,7 @@ function clean(parent) {
 
 /** @param {Node} node */
 function nameOf(node) {
-  return node.nodeName.toLowerCase();
+  return rawNameOf(node).toLowerCase();
 }
 
 /** @param {Element} element */
@@ -83,7 +108,7 @@ function cleanAttributes(element) {
 export function setAttribute(element, name, value) {
   const text = value === true ? "" : String(value);
   if (value === null || value === undefined || value === false) element.removeAttribute(name);
-  else if (FORBIDDEN.test(name)) return false;
+  else if (FORBIDDEN.test(name) || MACHINES.has(nameOf(element))) return false;
   else if (name === "style") /** @type {HTMLElement} */ (element).style.cssText = text;
   else if (!URLS.has(name.toLowerCase())) element.setAttribute(name, text);
   else if (safeUrl(text)) element.setAttribute(name, text);
@@ -95,20 +120,29 @@ export function setAttribute(element, name, value) {
 }
 
 /**
+ * The scheme of a URL as a browser reads it, and all of it in that reading; null where it is relative.
+ *
+ * @param {string} url @returns {[scheme: string | null, bare: string]}
+ */
+function schemeOf(url) {
+  // Browsers strip these before they look for the scheme, so do we.
+  const bare = String(url).replace(/[\u0000-\u0020\u007f-\u00a0]+/g, "").toLowerCase();
+  return [/^([a-z][a-z0-9+.-]*):/.exec(bare)?.[1] ?? null, bare];
+}
+
+/**
  * Whether a URL may stand in an attribute: http, https, mailto, relative, blob, or a data image.
  *
  * @param {string} url
  */
 export function safeUrl(url) {
-  // Browsers strip these before they look for the scheme, so do we.
-  const bare = url.replace(/[\u0000-\u0020\u007f-\u00a0]+/g, "").toLowerCase();
-  const scheme = /^([a-z][a-z0-9+.-]*):/.exec(bare)?.[1];
-  if (scheme === undefined) return !bare.startsWith(":");
+  const [scheme, bare] = schemeOf(url);
+  if (scheme === null) return !bare.startsWith(":");
   if (scheme === "data") return /^data:image\/[a-z0-9.+-]+[;,]/.test(bare);
   return ["http", "https", "mailto", "blob"].includes(scheme);
 }
 
-/** Whether the server may send a page somewhere: http, https, mailto, or relative. @param {string} url */
+/** Whether the server may send a page somewhere: http, https, mailto, or relative. @param {unknown} url */
 export function safeTarget(url) {
-  return safeUrl(url) && !/^[\s\u0000-\u001f]*(blob|data):/i.test(url);
+  return typeof url === "string" && safeUrl(url) && !["blob", "data"].includes(schemeOf(url)[0] ?? "");
 }

@@ -5,8 +5,8 @@ Who owns what: a Template owns its tree and never changes it. A Ledger belongs t
 owns the root of its state; sessions share the template's dicts until they assign.
 
 Who may call what: ``open``, ``adopt``, ``commit``, ``undo``, ``rollback``, ``mark`` and ``ship``:
-the thread that runs the turn. ``ship(foreign=True)``, ``snapshot`` and ``forget``: the loop. ``end``: the loop, and
-after the last turn whoever ran it.
+the thread that runs the turn. ``ship(foreign=True)``, ``snapshot`` and ``forget``: the loop.
+``end``: the loop, and after the last turn whoever ran it.
 ``due`` may be set from anywhere.
 """
 

@@ -266,7 +266,7 @@ cdef class LinksCore:
 cdef class ConnectionCore:
     """What a connection does for every packet. ``Connection`` is the one subclass.
 
-    It provides ``first``, ``end`` and ``lost``.
+    It provides ``first``, ``end``, ``lost`` and ``failed``.
     """
 
     def __init__(self, transport, Outlet outlet not None):
@@ -324,7 +324,15 @@ cdef class ConnectionCore:
             self.outlet.core.now(), ROOM - <Py_ssize_t>self.transport.buffered
         )
         if packets:
-            self.transport.send(packets)
+            try:
+                self.transport.send(packets)
+            except Exception as error:
+                self.failed(error)
+                return
+            # The link holds the rest back as if all this were waiting; where it has left at once
+            # the transport was never full, and nobody would say that it has drained.
+            if link.blocked and self.transport.buffered <= ROOM:
+                self.outlet.touch(self)
         if link.closing is not None:
             self.lost(link.closing)
 

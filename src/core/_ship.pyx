@@ -122,7 +122,7 @@ cdef int put_node(Buf* buf, State node, Writer writer) except -1:
     cdef PyObject* k
     cdef PyObject* v
     cdef bint first = True
-    cdef bint wrap = "$bytes" in node.d or "$dict" in node.d
+    cdef bint wrap = "$bytes" in node.d or "$dict" in node.d or "$file" in node.d
     cdef bint fresh = node.journal is writer.journal and (
         node.log is not None or node.prev is not None
     )
@@ -201,7 +201,7 @@ cdef int put_tree(Buf* buf, Tree tree, list holes, list failed, set missing) exc
     cdef Py_ssize_t mark
     cdef Py_ssize_t marked
     for key, _ in tree.pairs:
-        if key == "$bytes" or key == "$dict":
+        if key == "$bytes" or key == "$dict" or key == "$file":
             wrap = True
     if wrap:
         put(buf, b'{"$dict":', 9)

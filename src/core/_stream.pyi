@@ -35,7 +35,8 @@ class Request:
     """Something a client asks for, after the link has accepted it.
 
     ``kind`` is "event", "query", "subscribe", "unsubscribe", "trigger", "cancel", "answer",
-    "upload", "refresh", "bye" or "hello". With an ``id`` it is owed one ``result`` or ``error``.
+    "upload", "fetch", "piece", "refresh", "bye", "hello", or "named": an event whose payload or
+    context names files. With an ``id`` it is owed one ``result`` or ``error``.
     """
 
     def __init__(
@@ -133,6 +134,11 @@ class Stream:
 
     def collapse(self) -> None:
         """Put a mark in the place of all unsent patches."""
+
+    def release(self) -> None:
+        """Forget what was sent, but not what goes out again just now: only the point from which a
+        resume is possible moves.
+        """
 
     def empty(self) -> None:
         """Lose everything. The next attach begins with a snapshot."""

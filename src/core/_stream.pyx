@@ -22,7 +22,7 @@ The lists are freed in loops: a log may hold more frames than the C stack has ro
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from cpython.set cimport PySet_Discard, PySet_GET_SIZE
@@ -60,6 +60,7 @@ cdef Py_ssize_t ROOM = 64                  # what a frame counts for beside its 
 cdef Py_ssize_t KEEP_BYTES = 256 * 1024    # larger patches and snapshots are sent but not kept
 cdef Py_ssize_t ANSWER_BYTES = 64 * 1024   # what a link beyond its window keeps
 cdef Py_ssize_t NO_LIMIT = 1 << 62
+cdef Py_ssize_t MESSAGE = 500              # characters of an error's message
 cdef int MANY_REFUSALS = 32                # errors about frames without id that wait for room
 cdef Py_ssize_t SMALL_FRAME = 2048         # what read_event looks at
 cdef int DEPTH = 100                       # types.MAX_DEPTH
@@ -74,6 +75,11 @@ cdef object in_one(list packets):
     for data, _ in packets:
         frames.append(data)
     return packet(b'{"type":"gr:batch","data":[%b]}' % b",".join(frames), ())
+
+
+cdef bytes fitted(bytes text):
+    """A copy without the room behind it: orjson leaves kilobytes there, and a log keeps many."""
+    return PyBytes_FromStringAndSize(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
 
 cdef class Tally:
@@ -277,9 +283,11 @@ cdef class Stream:
     def error(self, id, str code not None, str message not None, retry_after=None):
         """Answer an accepted id with an error, or (``id`` None) say it unnumbered, best effort."""
         cdef dict data = {"code": code, "message": message}
+        if len(message) > MESSAGE:  # it may quote what was sent: an answer stays small
+            data["message"] = f"{message[:MESSAGE]}..."
         if retry_after is not None:
             data["retry_after"] = retry_after
-        cdef bytes encoded = dumps(data)
+        cdef bytes encoded = fitted(dumps(data))
         if id is None:
             return self._refusal(encoded)
         if not self._settle(id):
@@ -570,6 +578,15 @@ cdef class Stream:
         """Put a mark in the place of all unsent patches."""
         if self.patch_bytes:
             self._unlink_patches(True)
+
+    def release(self):
+        """Forget what was sent: only the point from which a resume is possible moves.
+
+        Not what goes out again just now.
+        """
+        while self.first is not None and self.first is not self.cursor:
+            self._drop_first()
+            self.counts.trimmed += 1
 
     def empty(self):
         """Lose everything. The next attach begins with a snapshot."""

@@ -21,10 +21,14 @@ def render(encoded: bytes | Segmented, binary: bool, buffers: list[bytes]) -> by
     """Final JSON text. With ``binary``, appends the value's buffers to ``buffers``."""
 
 def decode_value(value: Any, buffers: Sequence[bytes] = ()) -> Any:
-    """Turn a parsed wire value into what handlers see: ``$bytes`` into Bytes, ``$dict`` unwrapped.
+    """Turn a parsed wire value into what handlers see: ``$bytes`` into Bytes, ``$file`` into
+    FileRef, ``$dict`` unwrapped.
 
     Raises ValueError when it is nested deeper than MAX_DEPTH or a special form is malformed.
     """
+
+def holds_file(value: Any) -> bool:
+    """Whether a decoded value names a file that travels beside the stream."""
 
 @final
 class Segmented:

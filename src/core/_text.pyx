@@ -28,7 +28,7 @@ from json.encoder import encode_basestring
 
 from .errors import Unencodable
 from .types import MAX_DEPTH as _MAX_DEPTH
-from .types import Bytes
+from .types import Bytes, FileRef
 
 try:
     import orjson
@@ -49,6 +49,7 @@ cdef object loads = json.loads if orjson is None else orjson.loads
 cdef object default_encoder = None
 cdef int LIMIT = _MAX_DEPTH
 cdef type BytesType = Bytes
+cdef type FileRefType = FileRef
 cdef object bad_value = Unencodable
 
 
@@ -395,7 +396,7 @@ cdef int put_dict(Buf* buf, dict pairs, object default, list holes, int room) ex
     cdef str key
     if room <= 0:
         raise TooDeep
-    wrap = "$bytes" in pairs or "$dict" in pairs
+    wrap = "$bytes" in pairs or "$dict" in pairs or "$file" in pairs
     if wrap:
         put_n(buf, b'{"$dict":', 9)
     put1(buf, c'{')
@@ -440,6 +441,20 @@ cdef int put_blob(Buf* buf, object value, list holes) except -1:
     return 0
 
 
+cdef int put_file(Buf* buf, object ref) except -1:
+    """Write ``{"$file":...}``."""
+    put_n(buf, b'{"$file":', 9)
+    put_any(buf, str(ref[0]), None, None, 1)
+    put_n(buf, b',"name":', 8)
+    put_any(buf, str(ref[1]), None, None, 1)
+    put_n(buf, b',"mime":', 8)
+    put_any(buf, str(ref[2]), None, None, 1)
+    put_n(buf, b',"size":', 8)
+    put_any(buf, int(ref[3]), None, None, 1)
+    put1(buf, c'}')
+    return 0
+
+
 cdef int put_any(Buf* buf, object value, object default, list holes, int room) except -1:
     """Write any value; call encoders where needed. Raises Unencodable or TooDeep.
 
@@ -468,6 +483,8 @@ cdef int put_any(Buf* buf, object value, object default, list holes, int room) e
         return put_items(buf, list(value), default, holes, room)
     if kind is bytes or kind is bytearray or kind is memoryview or kind is BytesType:
         return put_blob(buf, value, holes)
+    if kind is FileRefType:
+        return put_file(buf, value)
     if default is not None:
         other = default(value)
         if other is not value:
@@ -501,19 +518,30 @@ cdef object no_form(object value):
 
 cdef str deep_path(object value):
     """Names the first keys on the way to what is nested too deep."""
-    cdef object found
-    # Depth first, without recursion: (value, key) pairs with their depth.
-    stack = [(value, ())]
-    while stack:
-        found, keys = stack.pop()
-        if len(keys) > LIMIT:
-            shown = "".join(f"[{key!r}]" for key in keys[:6])
-            return f"{shown}..."
-        if isinstance(found, dict):
-            stack.extend((item, (*keys, key)) for key, item in found.items())
-        elif isinstance(found, (list, tuple)):
-            stack.extend((item, (*keys, i)) for i, item in enumerate(found))
+    # Depth first, without recursion; what it holds is one iterator for each level.
+    cdef list ways = [inside(value)]
+    cdef list keys = []
+    cdef object key, found
+    while ways:
+        for key, found in ways[len(ways) - 1]:
+            if isinstance(found, (dict, list, tuple)):
+                keys.append(key)
+                if len(keys) >= LIMIT:
+                    return "".join([f"[{key!r}]" for key in keys[:6]]) + "..."
+                ways.append(inside(found))
+                break
+        else:
+            ways.pop()
+            if keys:
+                keys.pop()
     return ""
+
+
+cdef object inside(object value):
+    """Keys and values of a container, one after the other."""
+    if isinstance(value, dict):
+        return iter(value.items())
+    return enumerate(value) if isinstance(value, (list, tuple)) else iter(())
 
 
 # ---------------------------------------------------------------- encoded values
@@ -609,7 +637,8 @@ cdef bytes splice(tuple pieces, tuple blobs, bint binary, list buffers):
 # ---------------------------------------------------------------- decoding
 
 def decode_value(value, buffers=()):
-    """Turn a parsed wire value into what handlers see: ``$bytes`` into Bytes, ``$dict`` unwrapped.
+    """Turn a parsed wire value into what handlers see: ``$bytes`` into Bytes, ``$file`` into
+    FileRef, ``$dict`` unwrapped.
 
     Raises ValueError when it is nested deeper than MAX_DEPTH or a special form is malformed.
     """
@@ -624,7 +653,7 @@ cdef int survey(object value, int level, int* deepest) except -1:
     if level > 2 * LIMIT:  # each level may be wrapped once in "$dict"
         raise TooDeep
     if type(value) is dict:
-        if "$bytes" in <dict> value or "$dict" in <dict> value:
+        if "$bytes" in <dict> value or "$dict" in <dict> value or "$file" in <dict> value:
             found = 1
         for item in (<dict> value).values():
             if type(item) is dict or type(item) is list:
@@ -667,9 +696,37 @@ cdef object rewrite(object value, object buffers, int room, bint blobs, bint lit
             return rewrite(inner, buffers, room, blobs, True)
         if "$bytes" in pairs:
             return blob(pairs, buffers) if blobs else value
+        if "$file" in pairs:
+            return file_ref(pairs) if blobs else value
     if room <= 0:
         raise TooDeep
     return {key: rewrite(item, buffers, room - 1, blobs, False) for key, item in pairs.items()}
+
+
+def holds_file(value):
+    """Whether a decoded value names a file that travels beside the stream."""
+    cdef type kind = type(value)
+    if kind is FileRefType:
+        return True
+    if kind is dict:
+        for item in (<dict> value).values():
+            if holds_file(item):
+                return True
+    elif kind is list:
+        for item in <list> value:
+            if holds_file(item):
+                return True
+    return False
+
+
+cdef object file_ref(dict pairs):
+    name, mime, size = pairs.get("name", ""), pairs.get("mime", ""), pairs.get("size", 0)
+    if (
+        type(pairs["$file"]) is not str or type(name) is not str or type(mime) is not str
+        or type(size) is not int or set(pairs) - {"$file", "name", "mime", "size"}
+    ):
+        raise ValueError('"$file" is an id, and goes with "name", "mime" (strings) and "size"')
+    return FileRefType(pairs["$file"], name, mime, size)
 
 
 cdef object blob(dict pairs, object buffers):

@@ -8,7 +8,6 @@ verbs; a view's go to its label only.
 from __future__ import annotations
 
 import asyncio
-import mimetypes
 import threading
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -16,12 +15,15 @@ from typing import Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 from .errors import Timeout, WouldBlock
+from .file import File, clean_mime, clean_name
 from .types import Bytes, Timer
 
 __all__ = ["Actions", "Confirmation"]
 
 Kind = Literal["info", "success", "warning", "error"]
 KINDS: Final = get_args(Kind)
+
+INLINE: Final = 64 * 1024  # bytes of a download that travel with its event
 
 SCHEMES: Final = ("", "http", "https", "mailto")
 MODULE_SCHEMES: Final = ("", "http", "https")
@@ -73,12 +75,15 @@ class Confirmation:
 
 
 class Actions:
-    """The verbs. Mixed into :class:`Session`; needs ``_act(type, data)``."""
+    """The verbs. Mixed into :class:`Session`; needs ``_act`` and ``_provide``."""
 
     __slots__ = ()
 
     def _act(self, type: str, data: Mapping[str, Any]) -> None:
         raise AssertionError("the class that mixes this in sends the frame")
+
+    def _provide(self, source: bytes | Path, name: str, mime: str) -> Any:
+        raise AssertionError("the class that mixes this in offers the file")
 
     def notify(
         self,
@@ -98,15 +103,33 @@ class Actions:
         )
 
     def download(
-        self, data: bytes | str | Path, filename: str | None = None, mime: str | None = None
+        self,
+        data: bytes | bytearray | memoryview | str | Path | File,
+        filename: str | None = None,
+        mime: str | None = None,
     ) -> None:
-        """Save ``data``, or the file at a path, on the user's disk under ``filename``."""
-        if isinstance(data, (str, Path)):
-            path = Path(data)
-            filename, data = filename or path.name, path.read_bytes()
-        name = filename or "download"
-        mime = mime or mimetypes.guess_type(name)[0] or "application/octet-stream"
-        self._act("gr:download", {"filename": name, "mime": mime, "data": Bytes(data, mime, name)})
+        """Save ``data``, or the file at a path, on the user's disk under ``filename``.
+
+        Bytes of up to 64 KiB travel with the event. What is larger, and every path, is offered:
+        clients fetch it beside the stream, within ``Settings.file_ttl``, so a file must stay as it
+        is until then. Raises FileNotFoundError or ValueError for a path that is no regular file,
+        :class:`TooLarge` for bytes above ``Settings.file_bytes``. From any thread.
+        """
+        source = data.path if isinstance(data, File) else data
+        if isinstance(source, (str, Path)):
+            source = Path(source).absolute()
+            given = data if isinstance(data, File) else source
+            filename = filename or given.name
+        else:
+            source = bytes(source)
+        name = clean_name(filename or getattr(data, "name", "") or "download")
+        mime = clean_mime(mime or str(getattr(data, "mime", "")), name)
+        if isinstance(source, bytes) and len(source) <= INLINE:
+            about = {"filename": name, "mime": mime, "data": Bytes(source, mime, name)}
+        else:
+            offer = self._provide(source, name, mime)
+            about = {"filename": name, "mime": mime, "size": offer.size, "file": offer.id}
+        self._act("gr:download", about)
 
     def open_url(self, url: str) -> None:
         """Open a new tab. Raises ValueError for other than http, https, mailto and relative."""

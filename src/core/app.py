@@ -26,6 +26,7 @@ from typing import Any, Final, Self, TypeGuard
 
 from ._counts import Counts
 from ._fast import current_turn
+from .beside import Seat
 from .budget import Budget
 from .bus import Bus
 from .connection import Connection
@@ -33,10 +34,12 @@ from .current import registering
 from .deadlines import Deadlines
 from .drain import Drain
 from .errors import BadHandler, Busy, Closed, NoSession
+from .files import Files
 from .handlers import Handler, HandlerTable
 from .hello import Profile
 from .log import AppLog
 from .middlewares import Middleware
+from .plans import Injected, plan_for
 from .reception import Reception
 from .reload import adopt
 from .scheduler import LoopClock, Scheduler
@@ -51,6 +54,7 @@ from .watchdog import Blockage
 __all__ = ["App"]
 
 NOT_RUNNING: Final = "the app does not run: `async with app:` or `await app.start()` first"
+VERIFIER_TAKES: Final = ("cookies", "headers", "session")
 
 
 class App:
@@ -85,10 +89,11 @@ class App:
         self._sessions: dict[str, Session] = {}
         self.sessions: Mapping[str, Session] = MappingProxyType(self._sessions)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.verifiers: list[Callable[..., Any]] = []
+        self.verifiers: list[Injected] = []
         self.open_hooks: list[Handler] = []
         self.close_hooks: list[Handler] = []
-        #: How to stop listening, for each socket that brings clients: ``stop`` calls them first.
+        #: How to stop listening, for each socket that brings clients: ``stop`` calls them first,
+        #: once.
         self.listeners: list[Callable[[], object]] = []
         self._drain: Drain | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -106,6 +111,7 @@ class App:
         self.budget = Budget(self.settings.total_log_bytes, self._overflowed, self.counts)
         self.scheduler = Scheduler(self)
         self.reception = Reception(self)
+        self.files = Files(self)
         self.scheduler.on_report = self._report
         self.scheduler.on_blocked = self._blocked
         self.template: Template | None = None
@@ -164,11 +170,12 @@ class App:
         """Decorator: ask the function at every hello who may come in.
 
         It takes any of ``cookies``, ``headers`` and ``session`` (None at a first hello) and returns
-        True, False, or a dict that becomes ``session.userinfo``. Sync or async. No session exists
-        before it said yes.
+        True, or a dict that goes into ``session.userinfo``; anything else, and an exception, is a
+        no. Several must all say yes. Coroutines run on the loop, plain functions on worker threads.
+        No session exists before they said yes. Raises BadHandler for a function that wants more.
         """
         self.handlers.claim(fn)
-        self.verifiers.append(fn)
+        self.verifiers.append(plan_for(fn, VERIFIER_TAKES, "session verifier"))
         return fn
 
     def on_open(self, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -265,6 +272,7 @@ class App:
         self.clock = self._given_clock or LoopClock(loop)
         self.deadlines = Deadlines(self.clock)
         self.scheduler.start(loop, self.clock)
+        self.reception.start()
         self.log.start()
         self.phase = "running"
 
@@ -292,6 +300,7 @@ class App:
     async def _stop(self, drain: Drain) -> None:
         await drain.run()
         self.events.stop()
+        await self.files.stop()
         self.deadlines.stop()
         for task in tuple(self._tasks):
             task.cancel()
@@ -361,23 +370,19 @@ class App:
         """Open a session without a client; it lives ``session_ttl`` from its last message.
 
         From any thread; others than the loop's wait for it. Raises :class:`Busy` at
-        ``max_sessions``, :class:`Closed` when the app does not run. With an async state factory use
-        :meth:`open_session_async` on the loop.
+        ``max_sessions``, :class:`Closed` when the app does not run. A plain state factory runs
+        here and now on the loop; with an async one use :meth:`open_session_async` there.
         """
-        self._check_alive()
+        self.check_room()
         if not self.scheduler.on_loop():
             assert self.loop is not None
             opening = self.open_session_async(headers, cookies, userinfo)
             return asyncio.run_coroutine_threadsafe(opening, self.loop).result()
-        state = None
-        if self.factory is not None:
-            state = self.factory()
-            if inspect.isawaitable(state):
-                if inspect.iscoroutine(state):
-                    state.close()
-                raise TypeError(
-                    "the state factory is async: use `await app.open_session_async(...)`"
-                )
+        state = None if self.factory is None else self.factory()
+        if inspect.isawaitable(state):
+            if inspect.iscoroutine(state):
+                state.close()
+            raise TypeError("the state factory is async: use `await app.open_session_async(...)`")
         return self._open_session(state, headers or {}, cookies or {}, userinfo)
 
     async def open_session_async(
@@ -386,13 +391,26 @@ class App:
         cookies: Mapping[str, str] | None = None,
         userinfo: Mapping[str, Any] | None = None,
     ) -> Session:
-        """:meth:`open_session` that awaits an async state factory."""
-        state = None
-        if self.factory is not None:
-            state = self.factory()
-            if inspect.isawaitable(state):
-                state = await state
+        """:meth:`open_session` that waits for the state factory: a plain one runs on a worker."""
+        self.check_room()
+        state = None if self.factory is None else await self.call(self.factory)
         return self._open_session(state, headers or {}, cookies or {}, userinfo)
+
+    def check_room(self) -> None:
+        """Whether another session may be opened; raises :class:`Busy` or :class:`Closed`."""
+        if self.phase != "running":
+            self.counters["sessions_refused"] += 1
+            raise Closed(NOT_RUNNING)
+        limit = self.settings.max_sessions
+        if limit and len(self._sessions) >= limit:
+            self.counters["sessions_refused"] += 1
+            raise Busy(f"max_sessions ({limit}) is reached", retry_after=5.0)
+
+    def revoke_tokens(self, *, close: bool = False) -> None:
+        """Revoke the tokens of every session there is: :meth:`Session.revoke_tokens`."""
+        self._check_alive()
+        for session in tuple(self._sessions.values()):
+            session.revoke_tokens(close=close)
 
     def _open_session(
         self,
@@ -401,13 +419,7 @@ class App:
         cookies: Mapping[str, str],
         userinfo: Mapping[str, Any] | None,
     ) -> Session:
-        if self.phase != "running":
-            self.counters["sessions_refused"] += 1
-            raise Closed(NOT_RUNNING)
-        limit = self.settings.max_sessions
-        if limit and len(self._sessions) >= limit:
-            self.counters["sessions_refused"] += 1
-            raise Busy(f"max_sessions ({limit}) is reached", retry_after=5.0)
+        self.check_room()
         template = self.template if self.template is not None else self.make_template(state)
         session = Session(self, secrets.token_urlsafe(16), template.open(), headers, cookies)
         session.userinfo = dict(userinfo or {})
@@ -495,8 +507,8 @@ class App:
         )
 
     def turned_away(self, reason: str) -> None:
-        """An adapter refused a request before it became a connection: count it."""
-        self.reception.turned_away[reason] += 1
+        """An adapter refused a client before it connected: ``reason``, one word, is counted."""
+        self.reception.handshakes[reason] += 1
 
     def session_ended(self, session: Session) -> None:
         """A session has taken its last step."""
@@ -504,6 +516,7 @@ class App:
             self.counters["sessions_closed"] += 1
         for name in session.groups:
             self.leave(name, session)
+        self.files.session_ended(session)
 
     def group(self, name: str) -> Group:
         """The sessions that joined ``name``: ``app.group("room").emit(...)``."""
@@ -565,11 +578,17 @@ class App:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
-        """Call a plain function as handlers are called: sync on a worker, async on the loop."""
+    async def call(self, fn: Callable[..., Any], *args: Any, seat: Seat | None = None) -> Any:
+        """Call a plain function as handlers are called: sync on a worker, async on the loop.
+
+        ``seat`` is held as long as a worker is busy with it, whether somebody waits or not.
+        """
         if inspect.iscoroutinefunction(inspect.unwrap(fn)):
             return await fn(*args)
-        result = await self.scheduler.run_on_worker(copy_context().run, fn, *args)
+        if seat is not None:
+            seat.hold()
+        ended = None if seat is None else seat.leave
+        result = await self.scheduler.run_on_worker(copy_context().run, fn, *args, ended=ended)
         return await result if inspect.isawaitable(result) else result
 
     async def hears(self, seconds: float = 1.0) -> bool:

@@ -25,12 +25,15 @@ class Payer(Protocol):
     @property
     def stalled(self) -> bool: ...
     @property
+    def flowing(self) -> bool: ...
+    @property
     def patch_bytes(self) -> int: ...
     @property
     def unsent_bytes(self) -> int: ...
     @property
     def sent_bytes(self) -> int: ...
     def collapse(self) -> None: ...
+    def release(self) -> None: ...
     def empty(self) -> None: ...
     def overflow(self, now: float) -> None: ...
 
@@ -39,11 +42,14 @@ class Budget(Tally):
     """The bytes that the logs of one app's links may hold together (``total_log_bytes``).
 
     Above it, until it is met again: streams without a connection are emptied, oldest first; then
-    unsent patches become snapshot marks, largest first; then the largest stalled link is closed
-    as a slow consumer. ``on_close(link)`` tells the app of such a link: nobody was looking at it.
+    patches that a stalled transport holds up become snapshot marks, largest first; then what was
+    sent and not acknowledged is forgotten, largest first; at last the largest stalled link is
+    closed as a slow consumer. ``on_close(link)`` tells the app of a link that was closed: nobody
+    was looking at it.
 
-    What remains may be above the limit: frames in flight to clients that do read. Then the next
-    look is taken when a 64th of the limit has been added, or a second later: commits stay cheap.
+    Those who lose nothing by it pay until a 64th of the limit is free, so that the next commit
+    need not look again. What remains may be above the limit only by what is handed over at the end
+    of this very burst; then the next look is taken when a 64th was added, or a second later.
     """
 
     def __init__(
@@ -68,24 +74,31 @@ class Budget(Tally):
         self._next_time = now + 1.0
 
     def _pay(self, now: float) -> None:
+        goal = self.limit - self.limit // 64
         detached = [link for link in self.links if link.detached and _held(link)]
         for link in sorted(detached, key=lambda link: link.detached_at):
             link.empty()
-            if self.total <= self.limit:
+            if self.total <= goal:
                 return
-        patched = [link for link in self.links if link.patch_bytes]
+        # Those of a link that reads are on their way out: it has done nothing to pay for.
+        patched = [link for link in self.links if link.patch_bytes and not link.flowing]
         for link in sorted(patched, key=lambda link: -link.patch_bytes):
             link.collapse()
+            if self.total <= goal:
+                return
+        unacknowledged = [link for link in self.links if link.sent_bytes]
+        for link in sorted(unacknowledged, key=lambda link: -link.sent_bytes):
+            link.release()
+            if self.total <= goal:
+                return
+        stalled = [link for link in self.links if link.stalled and _held(link)]
+        for link in sorted(stalled, key=lambda link: -_held(link)):
             if self.total <= self.limit:
                 return
-        stalled = [link for link in self.links if link.stalled]
-        for link in sorted(stalled, key=lambda link: -_held(link)):
             link.overflow(now)
             link.empty()  # it comes back to a snapshot
             if self.on_close is not None:
                 self.on_close(link)
-            if self.total <= self.limit:
-                return
 
 
 def _held(link: Payer) -> int:

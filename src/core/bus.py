@@ -39,6 +39,7 @@ from .types import EVENT_NAME, Lane
 
 if TYPE_CHECKING:
     from .app import App
+    from .beside import Seat
     from .link import ServerLink
     from .links import Links
     from .session import Session
@@ -449,7 +450,12 @@ class Bus:
         return await self._ask(question, data, timeout, session)
 
     async def _ask(
-        self, question: Question, data: Any, timeout: float | None, session: Session | None
+        self,
+        question: Question,
+        data: Any,
+        timeout: float | None,
+        session: Session | None,
+        seat: Seat | None = None,
     ) -> Any:
         if session is None and question.per_session and not question.answers:
             raise NotFound(f"query {question.name!r} is answered by a session; ask it from one")
@@ -467,7 +473,9 @@ class Bus:
                     self.asking += 1
             for fn in question.answers:
                 context = self._clean_context()
-                asks.append(app.start_task(app.call(fn, data), context=context))
+                asks.append(app.start_task(app.call(fn, data, seat=seat), context=context))
+                if seat is not None:
+                    seat.hold_for(asks[-1])  # no name for it: see where a failure is raised
                 counters["asks"] += 1
                 self.asking += 1
             pending = await within(app.clock, asks, limit)
@@ -535,13 +543,22 @@ class Bus:
         return question
 
     async def client_request(
-        self, question: Question, data: Any, timeout: float | None, session: Session
+        self,
+        question: Question,
+        data: Any,
+        timeout: float | None,
+        session: Session,
+        seat: Seat,
     ) -> Any:
-        """A client asks a public query; the server caps the time-out."""
+        """A client asks a public query; the server caps the time-out.
+
+        ``seat`` is held by every answer that is worked on, also when it comes too late.
+        """
         limit = self._app.settings.query_timeout
         wanted = limit if timeout is None else timeout
         try:
-            return await self._ask(question, data, min(wanted, limit) if limit else wanted, session)
+            wanted = min(wanted, limit) if limit else wanted
+            return await self._ask(question, data, wanted, session, seat)
         except Late as error:
             raise Refused(error.code, str(error)) from None
 

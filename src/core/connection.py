@@ -4,16 +4,17 @@ Owner: the app's loop; adapters call :meth:`receive`, :meth:`drained` and :meth:
 nowhere else. None of them raises or blocks. What runs for every packet is compiled: ``_route.pyx``.
 
 A connection has no link until its hello is answered. It then carries packets for exactly one link;
-a link has at most one connection, and what still arrives on a replaced one is discarded. Cut in
-the middle: while a hello is being answered (a verifier may await) the end of the transport cancels
-the answer; afterwards the link is detached and keeps its stream for ``Settings.window``.
+a link has at most one connection, and what still arrives on a replaced one is discarded. Every
+hello, the further ones too, is answered within ``Settings.hello_timeout``. Cut in the middle: while
+a hello is being answered (a verifier may await) the end of the transport cancels the answer;
+afterwards the link is detached and keeps its stream for ``Settings.window``.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ._route import ConnectionCore
 from .hello import Close, Hello, LinkError, Profile, make_close, parse_hello
@@ -26,19 +27,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
+BROKEN: Final = 1011  # the close code of a transport that failed
+RETRY_AFTER: Final = 1.0  # seconds
+
 
 class Connection(ConnectionCore):
     """The server's end of one transport. Made by :meth:`App.connect`."""
 
     __slots__ = (
         "__weakref__",
+        "_asked",
         "_opening",
+        "_waiting",
         "app",
         "binding",
         "cookies",
+        "generation",
         "headers",
         "number",
-        "opened",
         "peer",
         "profile",
         "userinfo",
@@ -66,7 +72,9 @@ class Connection(ConnectionCore):
         self.binding = binding
         self.profile = profile
         self.number = number  # of the connections of this app, in the order they were made
-        self.opened = app.clock.time()
+        self.generation = 0  # of the session's tokens, when this connection was welcomed
+        self._asked = app.clock.time()  # when it came, or said its last hello
+        self._waiting = True  # for its first welcome
         self.watched: float | None = None
         self._opening: asyncio.Task[None] | None = None
 
@@ -103,32 +111,58 @@ class Connection(ConnectionCore):
         """Say why, and close the transport after what was sent."""
         if self.closed:
             return
-        if close.packet is not None:
-            self.transport.send([close.packet])
+        try:
+            if close.packet is not None:
+                self.transport.send([close.packet])
+        except Exception as error:  # noqa: BLE001 - it breaks its contract, we keep ours
+            self.failed(error)
+            return
         self._end(close.code)
-        self.transport.close(close.ws_code, close.reason)
+        self._hang_up(close.ws_code, close.reason)
+
+    def failed(self, error: BaseException) -> None:
+        """Its transport raised, which none may do: it has ended, whatever it thinks itself."""
+        self.app.log.exception("a transport failed", error)
+        self.eof()
+        self._hang_up(BROKEN, "")
+
+    def _hang_up(self, code: int, reason: str) -> None:
+        try:
+            self.transport.close(code, reason)
+        except Exception as error:
+            self.app.log.exception("a transport failed", error)
 
     def gone(self) -> bool:
         """Whether its transport has ended meanwhile."""
         return self.closed
 
     def deadline(self) -> float | None:
-        """A connection without a link must say hello in time."""
-        if self.closed or self.link is not None or not self.app.settings.hello_timeout:
+        """A connection must say hello in time, and a verifier must answer in time."""
+        limit = self.app.settings.hello_timeout
+        if self.closed or not limit or (self.link is not None and self._opening is None):
             return None
-        return self.opened + self.app.settings.hello_timeout
+        return self._asked + limit
 
     def due(self, now: float) -> None:
-        """No hello came in time."""
-        if self._opening is not None:
+        """No hello came in time, or nobody answered it."""
+        if self._opening is None:
+            self.end(make_close("bad_frame", "no hello arrived in time"))
+        else:
             self._opening.cancel()
-        self.end(make_close("bad_frame", "no hello arrived in time"))
+            why = "the hello was not answered in time"
+            self.lost(make_close("busy", why, after=RETRY_AFTER, retry="resume"))
 
     # -- inside -------------------------------------------------------------------------------
 
     def _end(self, code: str) -> None:
         self.closed = True
+        self._no_longer_waiting()
         self.app.reception.disconnected(self, code)
+
+    def _no_longer_waiting(self) -> None:
+        if self._waiting:
+            self._waiting = False
+            self.app.reception.peers.waited(self.peer)
 
     def _detach(self) -> None:
         """Its link, if it has one, waits for its client's return."""
@@ -201,6 +235,7 @@ class Connection(ConnectionCore):
 
     def attached(self, links: Links, link: ServerLink) -> None:
         """Hello is answered: this connection carries ``link`` from now on, and no other."""
+        self._no_longer_waiting()
         if self.link is not link:
             self._detach()
         self.links = links
@@ -209,4 +244,6 @@ class Connection(ConnectionCore):
     def again(self, hello: Hello) -> None:
         """A second hello on an open connection."""
         if self._opening is None:
+            self._asked = self.app.clock.time()
             self._begin(hello)
+            self.app.deadlines.watch(self)

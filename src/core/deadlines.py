@@ -7,18 +7,21 @@ at which it wants to be looked at or None, and a method ``due(now)`` that looks.
 once and stays in the heap until it has no deadline any more. A deadline that moved later is found
 out when the old one is reached, so moving one costs nothing; one that moved earlier is told by
 watching again. The heap keeps nobody alive: an hour's closed sessions would be in it.
-Cut in the middle: an entry whose subject has ended is dropped when it comes up.
+Cut in the middle: an entry whose subject has ended is dropped when it comes up, or when the heap
+has doubled since it was last looked through: at most every other entry is one of those.
 """
 
 from __future__ import annotations
 
 import heapq
 import weakref
-from typing import Protocol
+from typing import Final, Protocol
 
 from .types import Clock, Timer
 
 __all__ = ["Deadlines", "Due"]
+
+SMALL: Final = 64
 
 
 class Due(Protocol):
@@ -33,12 +36,13 @@ class Due(Protocol):
 class Deadlines:
     """A heap of subjects by deadline, and the one timer that wakes it."""
 
-    __slots__ = ("_clock", "_count", "_heap", "_timer", "_timer_at")
+    __slots__ = ("_clock", "_count", "_full", "_heap", "_timer", "_timer_at")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._heap: list[tuple[float, int, weakref.ref[Due]]] = []
         self._count = 0
+        self._full = SMALL  # so many entries are looked through
         self._timer: Timer | None = None
         self._timer_at = 0.0
 
@@ -53,6 +57,8 @@ class Deadlines:
         subject.watched = when
         self._count += 1
         heapq.heappush(self._heap, (when, self._count, weakref.ref(subject)))
+        if len(self._heap) > self._full:
+            self._look_through()
         self._arm()
 
     def stop(self) -> None:
@@ -65,6 +71,21 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _look_through(self) -> None:
+        """Drop the entries that nobody waits for any more."""
+        kept: list[tuple[float, int, weakref.ref[Due]]] = []
+        for each in self._heap:
+            subject = each[2]()
+            if subject is None or subject.watched != each[0]:
+                continue
+            if subject.deadline() is None:
+                subject.watched = None
+            else:
+                kept.append(each)
+        heapq.heapify(kept)
+        self._heap[:] = kept
+        self._full = max(SMALL, 2 * len(kept))
 
     def _arm(self) -> None:
         if not self._heap:

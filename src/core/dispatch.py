@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from ._fast import Message
 from .encode import encode_value
-from .errors import GreenroomError, NotFound
+from .errors import GreenroomError, Refused
 from .link import Request, ServerLink
 
 if TYPE_CHECKING:
+    from .beside import Seat
     from .links import Links
 
 __all__ = ["carry_out"]
@@ -41,7 +42,9 @@ def _query(links: Links, link: ServerLink, request: Request, size: int) -> None:
     bus = session.app.events
     question = bus.client_question(name)
     bus.authorize(session, "query", name, data)
-    _answer_later(links, link, request, bus.client_request(question, data, timeout, session))
+    seat = links.beside.enter(size)
+    work = bus.client_request(question, data, timeout, session, seat)
+    _answer_later(links, link, request, work, seat)
 
 
 def _trigger(links: Links, link: ServerLink, request: Request, size: int) -> None:
@@ -50,7 +53,8 @@ def _trigger(links: Links, link: ServerLink, request: Request, size: int) -> Non
     bus = session.app.events
     bus.check_client_trigger(name, data, size)
     bus.authorize(session, "trigger", name, data)
-    _answer_later(links, link, request, bus.client_trigger(name, data))
+    seat = links.beside.enter(size)
+    _answer_later(links, link, request, bus.client_trigger(name, data), seat)
 
 
 def _subscribe(links: Links, link: ServerLink, request: Request, size: int) -> None:
@@ -71,19 +75,21 @@ def _unsubscribe(links: Links, link: ServerLink, request: Request, size: int) ->
 
 def _cancel(links: Links, link: ServerLink, request: Request, size: int) -> None:
     target = request.data["id"]
-    task = links.work(link).get(target)
-    if task is not None:
-        cancelled = task.cancel()
-    else:
+    cancelled = links.beside.cancel(link, target)
+    if cancelled is None:
         cancelled = links.session.cancel_event(link, target)
     _answer(links, link, request, cancelled)
 
 
 def _refresh(links: Links, link: ServerLink, request: Request, size: int) -> None:
     connection = links.connections.get(link)
+    if connection is not None and connection.generation != links.session.generation:
+        raise Refused("unauthorized", "the tokens of this session have been revoked")
     binding = None if connection is None else connection.binding
-    token, expires = links.session.app.reception.make_token(links.session, binding)
-    _answer(links, link, request, {"token": token, "expires": expires})
+    app = links.session.app
+    token, expires = app.reception.make_token(links.session, binding)
+    told = {"token": token, "expires": expires, "expires_in": app.settings.token_ttl or None}
+    _answer(links, link, request, told)
 
 
 def _reply(links: Links, link: ServerLink, request: Request, size: int) -> None:
@@ -91,8 +97,47 @@ def _reply(links: Links, link: ServerLink, request: Request, size: int) -> None:
     _answer(links, link, request, links.confirmed(call, value))
 
 
+def _named(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    """An event whose payload names files."""
+    session = links.session
+    (payload, context), uploads = session.app.files.fill(session, [request.data, request.context])
+    for upload in uploads:
+        upload.claim()
+    try:
+        event = Request("event", request.id, request.type, payload, context)
+        links.post_event(link, event, size)
+    except GreenroomError:
+        for upload in uploads:
+            upload.claim("here")
+        raise
+
+
 def _upload(links: Links, link: ServerLink, request: Request, size: int) -> None:
-    raise NotFound("this server takes no uploads")  # files beside the stream are not here yet
+    session, about = links.session, request.data
+    told = {"size": about["size"], "mime": about["mime"]}
+    session.app.events.authorize(session, "upload", about["name"], told)
+    connection = links.connections.get(link)
+    _answer(links, link, request, session.app.files.announce(session, link, connection, **about))
+
+
+def _fetch(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    session, connection = links.session, links.connections.get(link)
+    answer = session.app.files.fetch(session, link, connection, request.data["file"])
+    _answer(links, link, request, answer)
+
+
+def _piece(links: Links, link: ServerLink, request: Request, size: int) -> None:
+    session = links.session
+
+    async def move() -> Any:
+        try:
+            return await session.app.files.piece(session, request.data)
+        except GreenroomError as error:
+            after = getattr(error, "retry_after", None)
+            raise Refused(error.code, str(error), after) from None
+
+    seat = links.beside.enter(size)
+    _answer_later(links, link, request, move(), seat)
 
 
 def _bye(links: Links, link: ServerLink, request: Request, size: int) -> None:
@@ -114,7 +159,10 @@ KINDS: Mapping[str, Callable[[Links, ServerLink, Request, int], None]] = {
     "cancel": _cancel,
     "refresh": _refresh,
     "answer": _reply,
+    "named": _named,
     "upload": _upload,
+    "fetch": _fetch,
+    "piece": _piece,
     "bye": _bye,
     "hello": _hello,
 }
@@ -127,17 +175,23 @@ def _answer(links: Links, link: ServerLink, request: Request, value: Any) -> Non
 
 
 def _answer_later(
-    links: Links, link: ServerLink, request: Request, work: Coroutine[Any, Any, Any]
+    links: Links,
+    link: ServerLink,
+    request: Request,
+    work: Coroutine[Any, Any, Any],
+    seat: Seat,
 ) -> None:
-    working = links.work(link)
+    beside = links.beside
 
     def ended(task: asyncio.Task[Any]) -> None:
         failure = asyncio.CancelledError() if task.cancelled() else task.exception()
         value = None if failure is not None else task.result()
-        working.pop(request.id, None)
+        beside.ended(link, request.id, task)
+        seat.leave()
         message = Message(request.type, link=link, id=request.id)
         links.session.answer(message, value, failure).push()
         links.flush_soon(link)
 
-    task = working[request.id] = links.session.app.start_task(work)
+    task = links.session.app.start_task(work)
+    beside.began(link, request.id, task)
     task.add_done_callback(ended)  # also of one that is cancelled before its first step

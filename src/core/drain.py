@@ -74,7 +74,8 @@ class Drain:
         """Refuse what is new, close the listeners, let those go who wait for nothing."""
         app = self._app
         app.scheduler.refuse(self._look)
-        for close in app.listeners:
+        listeners, app.listeners[:] = tuple(app.listeners), ()  # they listen no more
+        for close in listeners:
             try:
                 close()
             except Exception as error:
@@ -90,7 +91,8 @@ class Drain:
         """Until every session has ended, at most as long as it may take."""
         app = self._app
         await self._while(lambda: bool(self._staying) or app.events.busy, lambda: self._cut)
-        app.scheduler.cut()
+        # Those who have left are in their last turn: on_close has what is kept of the time.
+        app.scheduler.cut(spare={each for each in app.sessions.values() if each.ended})
         await self._while(lambda: bool(self._staying), lambda: self._until)
         for session in tuple(self._staying):
             self._dismiss(session)

@@ -87,7 +87,7 @@ class Shell:
         assert self._context is not None
         assert self._then is not None
         then = self._then
-        # No name for the first future here: what it raises would hold this frame, and this frame it.
+        # No name for the first future: what it raises would hold this frame, and this frame it.
         ride = _ride(self._coro, self._context, self._first, interrupted)
         self._coro = self._context = self._first = self._then = None
         self.task.set_name("greenroom-turn")

@@ -20,7 +20,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from . import _text
-from ._text import Segmented, decode_value, encode_value, is_plain, render
+from ._text import Segmented, decode_value, encode_value, holds_file, is_plain, render
+from .file import File
 from .libraries import ROWS, protocol_of
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "encode",
     "encode_value",
     "encoders",
+    "holds_file",
     "is_plain",
     "render",
 ]
@@ -138,6 +140,10 @@ def _enum(value: enum.Enum) -> Any:
     return value.value
 
 
+def _file(value: File) -> dict[str, Any]:
+    return {"name": value.name, "mime": value.mime, "size": value.size}
+
+
 encoders = Encoders(
     {
         enum.Enum: _enum,
@@ -148,6 +154,7 @@ encoders = Encoders(
         dt.timedelta: _seconds,
         uuid.UUID: str,
         pathlib.PurePath: str,
+        File: _file,
         complex: str,
         range: list,
         deque: list,
@@ -163,7 +170,7 @@ def encode(value: Any) -> bytes:
 
 
 def decode(value: Any, buffers: Sequence[bytes] = ()) -> Any:
-    """What a handler sees of a parsed wire value: ``$bytes`` as Bytes, ``$dict`` unwrapped.
+    """What a handler sees of a parsed wire value: ``$bytes`` as Bytes, ``$file`` as FileRef.
 
     Raises ValueError when it is nested deeper than 100 or a special form is malformed.
     """

@@ -31,6 +31,7 @@ __all__ = [
 
 GOING: Final = "the server is going"  # the text of a `draining`
 HELLO_BYTES: Final = 8 * 1024  # the first frame of a connection is at most this large
+LAST_NUMBER: Final = 2**53 - 1  # no stream gets there, and every language has it exactly
 
 Retry = Literal["resume", "fresh", "never"]
 
@@ -120,6 +121,7 @@ class Profile:
     mortal: bool = True  # a peer that is silent for too long is dead
     batching: bool = False  # it cannot join messages: what goes out together goes in one gr:batch
     part_bytes: int = 0  # larger frames go out in parts; 0: no limit
+    http: bool = False  # its client can reach file/... below the mount by HTTP
 
 
 def parse_hello(packet: Packet, limit: int = HELLO_BYTES) -> Hello:
@@ -151,7 +153,7 @@ def read_hello(frame: dict[str, Any]) -> Hello:
     label, binary = data.get("label", DEFAULT_LABEL), data.get("binary", False)
     if not isinstance(token, str | None) or not isinstance(link, str | None):
         raise LinkError("bad_frame", "token and link are strings or null")
-    if type(seq) is not int or seq < 0:
+    if type(seq) is not int or not 0 <= seq <= LAST_NUMBER:
         raise LinkError("bad_frame", "seq is the number of the last frame applied, or 0")
     if not isinstance(label, str) or not LABEL_NAME.match(label):
         raise LinkError("bad_frame", "a label is a letter and up to 63 letters, digits, _ or -")
@@ -180,6 +182,7 @@ def make_welcome(
             "session": session,
             "token": token,
             "expires": expires,
+            "expires_in": settings.token_ttl or None,
             "link": link,
             "resumed": resumed,
             "seq": seq,

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from ._patch import decode_value
 from ._stream import Request, Stream, Tally
+from ._text import holds_file
 from .budget import Budget
 from .hello import (
     SILENT,
@@ -148,6 +149,11 @@ class ServerLink(Stream):
         """Whether its transport has no room for what there is."""
         return self.blocked and self.connected
 
+    @property
+    def flowing(self) -> bool:
+        """Whether what there is goes out at the end of this burst."""
+        return self.connected and not self.blocked
+
     def attach(
         self,
         hello: Hello,
@@ -192,7 +198,7 @@ class ServerLink(Stream):
         self.heard_at = self._pinged_at = now
         self._buffered = self.nack_row = self.refused_row = 0
         self.rate = self.settings.rate if profile.limited else 0.0
-        self.debt, self.debt_at = 0.0, now
+        # What it owes it goes on owing: to come back is no way around the rate.
 
     def detach(self, now: float) -> None:
         """The connection is gone. The link waits ``window`` seconds for the next."""
@@ -324,7 +330,7 @@ class ServerLink(Stream):
         if label is not None and label != self.label:
             return self._bad(now, "the frame carries the label of another link")
         over = False
-        if self.rate and kind != "gr:batch":
+        if self.rate and kind != "gr:batch" and self.connected:
             over = self._over_rate(now)
         number = frame.get("id")
         if number is None:
@@ -407,10 +413,13 @@ class ServerLink(Stream):
             if special:
                 held = buffers if self.binary else ()
                 data, context = decode_value(data, held), decode_value(context, held)
-            if read is not None:
-                name, data = read(data)
+            named = special and (holds_file(data) or holds_file(context))
+            if read is None:
+                name = "named" if named else "event"
+            elif named:
+                raise Malformed("only events carry files")
             else:
-                name = "event"
+                name, data = read(data)
         except ValueError as error:
             self.error(number, "bad_payload", str(error))
             return
@@ -500,7 +509,12 @@ class ServerLink(Stream):
         if not is_list(data):
             return self._bad(now, "gr:batch holds a list of frames")
         self._count("batches")
-        for frame in data:
+        for at, frame in enumerate(data):
+            if not self.connected:  # what follows the end is thrown away, however much it is
+                left = len(data) - at
+                self.counts.received += left
+                self.counts.discarded += left
+                break
             self.counts.received += 1
             kind = (object_in(frame) or {}).get("type")
             if isinstance(kind, str) and kind in _NEVER_IN_A_BATCH:
@@ -585,7 +599,7 @@ class ServerLink(Stream):
 
     def refreshed(self, number: int, token: str, expires: float) -> bool:
         """Answer a ``gr:refresh``."""
-        return self.result(number, dumps({"token": token, "expires": expires}))
+        return self.result(number, b"%b" % dumps({"token": token, "expires": expires}))
 
 
 _NEVER_IN_A_BATCH: Final = frozenset(("gr:batch", "gr:hello", "gr:welcome", "gr:close"))

@@ -7,13 +7,13 @@ that ends detaches its link and nothing else; what was in the link's stream stay
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from ._patch import Segmented
 from ._route import LinksCore
+from .beside import Beside
 from .dispatch import carry_out
 from .encode import encode_value
 from .errors import GreenroomError
@@ -34,7 +34,7 @@ Encoded: TypeAlias = bytes | Segmented
 class Links(LinksCore):
     """The links and connections of one session, and its open questions to the user."""
 
-    __slots__ = ("_calls", "_checking", "_questions", "_watches", "_work")
+    __slots__ = ("_calls", "_checking", "_questions", "_watches", "beside")
 
     session: Session
     by_id: dict[str, ServerLink]
@@ -43,7 +43,8 @@ class Links(LinksCore):
     def __init__(self, session: Session) -> None:
         super().__init__(session, session.app.reception.outlet)
         self._watches: dict[ServerLink, Watch] = {}
-        self._work: dict[ServerLink, dict[int | None, asyncio.Task[Any]]] = {}
+        settings = session.app.settings
+        self.beside = Beside(settings.inflight, settings.mailbox_bytes)
         self._questions: dict[int, Confirmation] = {}
         self._calls = 0
         self._checking = False
@@ -68,6 +69,7 @@ class Links(LinksCore):
         token, expires = app.reception.make_token(session, connection.binding)
         self.connections[link] = connection
         connection.attached(self, link)
+        connection.generation = session.generation
         link.attach(
             hello,
             now,
@@ -181,11 +183,16 @@ class Links(LinksCore):
         """Whether a client that is connected has not been handed all there is for it."""
         return any(link.waiting for link in self.connections)
 
+    def turn_out(self, code: str, reason: str) -> None:
+        """End every connection. The links wait for whoever may come back."""
+        for link, connection in tuple(self.connections.items()):
+            link.close(code, reason)
+            connection.flush()
+
     def _forget(self, link: ServerLink) -> None:
         self.session.app.counters["links_closed"] += 1
         self.session.app.events.drop_link(link)
-        for task in self._work.pop(link, {}).values():
-            task.cancel()
+        self.beside.forget(link)
         self._watches.pop(link, None)
         link.forget()
 
@@ -256,13 +263,9 @@ class Links(LinksCore):
         snapshot: tuple[Encoded, int] = ledger.snapshot(foreign)
         return snapshot
 
-    def work(self, link: ServerLink) -> dict[int | None, asyncio.Task[Any]]:
-        """The questions of a link that are worked on beside the turns, by id."""
-        return self._work.setdefault(link, {})
-
     def asked(self) -> bool:
-        """Whether there are such questions."""
-        return any(self._work.values())
+        """Whether questions are worked on beside the turns."""
+        return self.beside.working
 
     # -- questions to the user ----------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, Literal, NamedTuple
 
 from . import capture
+from .calm import Calm
 
 __all__ = ["LEVELS", "AppLog", "Level", "Record", "SessionLog", "one_line"]
 
@@ -121,9 +122,9 @@ class _Log:
         """Say that something failed."""
         self.write("error", text)
 
-    def exception(self, text: str, error: BaseException) -> None:
-        """Say that something failed with ``error``, and keep its traceback."""
-        self.write("error", f"{text}: {one_line(error)}", traceback=_formatted(error))
+    def _failed(self, text: str, error: BaseException, *, details: bool = True) -> None:
+        kept = _formatted(error) if details else None
+        self.write("error", f"{text}: {one_line(error)}", traceback=kept)
 
     def printed(self, text: str, handler: str | None = None) -> None:
         """Take what was printed; every whole line becomes a record."""
@@ -198,16 +199,22 @@ class SessionLog(_Log):
         """Say something."""
         self.write(level, text)
 
+    def exception(self, text: str, error: BaseException, *, details: bool = True) -> None:
+        """Say that something failed with ``error``, and keep its traceback as ``details``."""
+        self._failed(text, error, details=details)
+
 
 class AppLog(_Log):
     """What the app has to say: start-up, imports, failures that belong to no session.
 
     What Greenroom says here itself also goes to the logger ``greenroom``; what was printed or
-    logged by others has its own way out already. Between :meth:`start` and :meth:`stop` output is
-    routed to the logs of sessions; several apps may do so at once.
+    logged by others has its own way out already. Of many warnings and errors of one kind (the text
+    unless ``kind`` is given) the first few are said, the others counted in ``calm``. Between
+    :meth:`start` and :meth:`stop` output is routed to the logs of sessions; several apps may do so
+    at once.
     """
 
-    __slots__ = ("_started",)
+    __slots__ = ("_started", "calm")
 
     def __init__(
         self,
@@ -218,6 +225,7 @@ class AppLog(_Log):
     ) -> None:
         super().__init__(limit, APP_SIZE, on_record, clock=clock)
         self._started = False
+        self.calm = Calm(clock)
 
     def start(self) -> None:
         """Route what turns print and log to their sessions. Again: does nothing."""
@@ -230,6 +238,8 @@ class AppLog(_Log):
         if self._started:
             self._started = False
             capture.uninstall()
+            for kind, count in self.calm.rest():
+                self.warning(f"{count} more were not shown: {kind}")
 
     def capturing(self) -> capture.Capturing:
         """``with app.log.capturing():`` output that no turn makes goes to this log meanwhile.
@@ -246,17 +256,25 @@ class AppLog(_Log):
         super().info(text)
         _logger.info("%s", text, extra=capture.OURS)
 
-    def warning(self, text: str) -> None:
-        super().warning(text)
-        _logger.warning("%s", text, extra=capture.OURS)
+    def warning(self, text: str, *, kind: str | None = None) -> None:
+        more = self.calm.ask(kind or text)
+        if more is not None:
+            super().warning(text + more)
+            _logger.warning("%s%s", text, more, extra=capture.OURS)
 
-    def error(self, text: str) -> None:
-        super().error(text)
-        _logger.error("%s", text, extra=capture.OURS)
+    def error(self, text: str, *, kind: str | None = None) -> None:
+        more = self.calm.ask(kind or text)
+        if more is not None:
+            super().error(text + more)
+            _logger.error("%s%s", text, more, extra=capture.OURS)
 
-    def exception(self, text: str, error: BaseException) -> None:
-        super().exception(text, error)
-        _logger.error("%s", text, exc_info=error, extra=capture.OURS)
+    def exception(self, text: str, error: BaseException, *, kind: str | None = None) -> bool:
+        """Say that something failed with ``error``, and keep its traceback; true if it was said."""
+        more = self.calm.ask(kind or text)
+        if more is not None:
+            self._failed(text + more, error)
+            _logger.error("%s%s", text, more, exc_info=error, extra=capture.OURS)
+        return more is not None
 
 
 def _size(record: Record) -> int:

@@ -44,7 +44,7 @@ connections: now: open connections
 connections_opened: connections accepted
 connections_refused: connections refused: max_connections, or the app was not running
 closes: connections that ended, by code of the close; eof: the transport ended by itself
-turned_away: requests that an adapter refused, by reason: host, origin, path
+handshakes_refused: handshakes that an adapter refused, by reason: host, origin, path, head
 hellos.received: hellos that made sense
 hellos.welcomed: hellos answered with a welcome
 hellos.refused: hellos refused, by code
@@ -148,6 +148,29 @@ questions.asked: questions to users (confirm)
 questions.answered: questions that were answered
 questions.unanswered: questions without a view, or that timed out
 questions.open: now: questions on screens
+files.uploads: now: uploads, in whatever state
+files.uploads_open: now: uploads agreed to that have not come whole
+files.uploads_waiting: now: uploads that are here and were not named yet
+files.uploads_offered: uploads announced, and agreed to
+files.uploads_refused: uploads announced, and not agreed to
+files.uploads_done: uploads that came whole
+files.uploads_unsent: uploads of which nothing came in time, or that were dropped before
+files.uploads_cut: uploads that stalled, were too large or dropped, or lost client or session
+files.uploads_claimed: uploads that a payload has named
+files.uploads_unclaimed: uploads that no payload named in time
+files.offers: now: files that may be downloaded
+files.offers_made: files offered for download
+files.offers_expired: offers whose time was over
+files.offers_closed: offers that ended with their session
+files.downloads_done: times a client has got all of an offer
+files.downloads_cut: times a client has not
+files.capabilities: now: addresses of files that would be answered
+files.capabilities_made: addresses of files made
+files.capabilities_used: addresses that were used
+files.capabilities_expired: addresses that were not used in time
+files.capabilities_dropped: addresses replaced by another, or whose file has ended
+files.capabilities_refused: requests with an address that is not, or no more, good
+files.bytes: now: bytes of the files that are kept
 late_calls: calls to an app that had stopped, which do nothing
 tasks: now: asyncio tasks of the app
 """

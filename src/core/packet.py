@@ -150,15 +150,18 @@ def in_parts(data: bytes, buffers: tuple[bytes, ...], number: int, limit: int) -
 
 
 class Parts:
-    """Puts incoming ``gr:chunk`` frames together. One frame in parts at a time."""
+    """Puts incoming ``gr:chunk`` frames together. One frame in parts at a time.
 
-    __slots__ = ("_limit", "_number", "_pieces", "_size")
+    It holds the text so far and nothing for each part: their number costs nothing.
+    """
+
+    __slots__ = ("_count", "_limit", "_number", "_text")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._pieces: list[bytes] = []
+        self._text = bytearray()
         self._number = 0
-        self._size = 0
+        self._count = 0
 
     def add(self, data: Any) -> bytes | None:
         """Add one part; the whole frame when it was the last.
@@ -174,19 +177,18 @@ class Parts:
             raise Malformed('gr:chunk needs the integers "of" and "i" and the boolean "last"')
         if not isinstance(part, str):
             raise Malformed('gr:chunk needs the string "part"')
-        if i != len(self._pieces) or (i and of != self._number):
+        if i != self._count or (i and of != self._number):
             raise Malformed("a part is missing, or two frames in parts are mixed")
-        piece = part.encode()
         self._number = of
-        self._pieces.append(piece)
-        self._size += len(piece)
-        if self._limit and self._size > self._limit:
+        self._count += 1
+        self._text += part.encode()
+        if self._limit and len(self._text) > self._limit:
             raise OverflowError("the frame in parts is above max_frame_in")
         if not last:
             return None
-        whole = b"".join(self._pieces)
-        self._pieces.clear()
-        self._size = 0
+        whole = bytes(self._text)
+        self._text = bytearray()
+        self._count = 0
         return whole
 
 

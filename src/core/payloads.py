@@ -16,7 +16,10 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from ._fast import current_turn
 from .errors import BadHandler, BadPayload
+from .file import File, clean_mime, clean_name
+from .packet import is_list, object_in
 from .plans import Wanted, describe, layers, name_of
 from .types import Bytes
 
@@ -146,9 +149,27 @@ def _custom(hint: Any, value: Any) -> Any:
         raise BadHandler(str(error)) from error
     if _is_pydantic(hint):
         return _by_pydantic_cached(hint)(value)
+    if hint is File:
+        return _file(value)
     if isinstance(hint, type) and issubclass(hint, Bytes) and isinstance(value, RAW):
         return hint(bytes(cast("bytes", value)))
     return value  # msgspec says what it expected
+
+
+def _file(value: Any) -> Any:
+    """The file in what a file input sends, ``[{"name", "type", "data"}]``, or in bytes."""
+    if is_list(value) and len(value) == 1:
+        value = value[0]
+    fields = object_in(value) or {}
+    value = fields.get("data", value)
+    if not isinstance(value, Bytes):
+        return value  # a File by now, or msgspec says what it is instead
+    turn = current_turn()
+    session = None if turn is None else turn.session
+    spool = None if session is None else functools.partial(session.app.files.spool, session)
+    name = clean_name(value.name or str(fields.get("name", "")))
+    mime = clean_mime(value.mime or str(fields.get("type", "")), name)
+    return File(name, mime, len(value), raw=value, spool=spool)
 
 
 def _is_pydantic(hint: Any) -> bool:

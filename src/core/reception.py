@@ -1,25 +1,30 @@
 """The reception: which transports may connect, who may come in, and who is flushed when.
 
 Owner: the app's loop. No session exists before the verifiers said yes; a token opens the session it
-names and nothing else. Cut in the middle: a transport that ends while its hello is being answered
-cancels the answer, and a session that was opened for nobody is closed again.
+names and nothing else. Verifiers run where handlers do: coroutines here, plain functions on worker
+threads, of which they may take half at a time. Every refused hello is counted, once, by whoever
+sends its close. Cut in the middle: a transport that ends while its hello is being answered cancels
+the answer (a verifier on a thread runs on, and nobody hears it), and a session that was opened for
+nobody is closed again. What was looked at before a verifier was asked is looked at again after it.
 """
 
 from __future__ import annotations
 
-import inspect
-import ipaddress
+import asyncio
+import random
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ._route import Outlet
 from .connection import Connection
 from .errors import Busy, Closed
 from .hello import GOING, Hello, LinkError, Profile, Retry, make_close
-from .plans import call_injected
+from .peers import Peers, stranger
+from .plans import Injected
 from .token import Tokens
 from .types import Transport
 
@@ -29,22 +34,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Reception"]
 
+COME_BACK = 5.0  # seconds; what somebody hears who was refused because there are too many
+
 
 class Reception:
     """The connections of an app, and the questions at its door."""
 
     __slots__ = (
+        "_answering",
         "_app",
-        "_minute",
-        "_newcomers",
+        "_asking",
         "_tokens",
         "closes",
         "connections",
         "counters",
+        "handshakes",
         "hellos",
         "outlet",
+        "peers",
         "refused",
-        "turned_away",
         "wall",
     )
 
@@ -53,15 +61,21 @@ class Reception:
         secret = app.settings.secret or secrets.token_urlsafe(32)
         self._tokens = Tokens(secret, app.settings.token_ttl)
         self.wall: Callable[[], float] = time.time  # tokens outlive the process and its clock
-        self._newcomers: Counter[str] = Counter()  # new sessions by peer, in this minute
-        self._minute = -1
+        self.peers = Peers()
+        self._answering = 0  # hellos
+        self._asking: asyncio.Semaphore  # for verifiers on worker threads
         self.outlet = Outlet(app.scheduler, app.counts)
         self.connections: set[Connection] = set()
         self.counters = {"connections_opened": 0, "connections_refused": 0}
         self.hellos = {"received": 0, "welcomed": 0, "abandoned": 0, "pending": 0}
         self.refused: Counter[str] = Counter()  # hellos, by code
-        self.turned_away: Counter[str] = Counter()  # by an adapter, by reason
+        self.handshakes: Counter[str] = Counter()  # that an adapter refused, by reason
         self.closes: Counter[str] = Counter()  # how connections ended; "eof": their transport did
+
+    def start(self) -> None:
+        """The app starts, on the running loop."""
+        # The other half of the threads is for those who are in.
+        self._asking = asyncio.Semaphore(max(1, self._app.settings.workers_max // 2))
 
     # -- transports ---------------------------------------------------------------------------
 
@@ -75,16 +89,23 @@ class Reception:
         binding: str | None,
         profile: Profile,
     ) -> Connection:
-        """A transport has connected. Raises :class:`Busy` at ``max_connections``."""
-        limit = self._app.settings.max_connections
+        """A transport has connected. Raises :class:`Busy` when there are too many already."""
+        settings, address = self._app.settings, stranger(peer)
+        limit = settings.max_connections
         if limit and len(self.connections) >= limit:
             self.counters["connections_refused"] += 1
-            raise Busy(f"max_connections ({limit}) is reached", retry_after=5.0)
+            raise Busy(f"max_connections ({limit}) is reached", retry_after=COME_BACK)
+        if self.peers.crowded(address, settings.max_waiting_per_peer):
+            self.counters["connections_refused"] += 1
+            raise Busy(
+                "too many connections from this address have not said hello", retry_after=COME_BACK
+            )
         self.counters["connections_opened"] += 1
         number = self.counters["connections_opened"]
         connection = Connection(
-            self._app, transport, headers, cookies, userinfo, peer, binding, profile, number
+            self._app, transport, headers, cookies, userinfo, address, binding, profile, number
         )
+        self.peers.wait(address)
         self.connections.add(connection)
         self._app.deadlines.watch(connection)
         return connection
@@ -104,16 +125,33 @@ class Reception:
 
     def make_token(self, session: Session, binding: str | None) -> tuple[str, float]:
         """A token that opens ``session`` for another ``token_ttl``, and when it expires."""
-        return self._tokens.sign(session.id, binding, self.wall())
+        return self._tokens.sign(session.id, binding, self.wall(), session.generation)
 
     async def welcome(self, connection: Connection, hello: Hello) -> bool:
         """Answer a hello: find or open the session, attach the link. Raises LinkError.
 
         False: its transport has ended meanwhile.
         """
+        limit = self._app.settings.max_hellos
+        if limit and self._answering >= limit:
+            after = spread(COME_BACK)
+            raise LinkError("busy", "too many are at the door", after=after, retry="resume")
+        self._answering += 1
+        try:
+            return await self._answer(connection, hello)
+        finally:
+            self._answering -= 1
+
+    async def _answer(self, connection: Connection, hello: Hello) -> bool:
         session: Session | None = None
         if hello.token is not None:
             session = self._find(hello.token, connection)
+        carried = connection.link  # of an earlier hello; without this each would be a new one
+        if carried is not None and (session is None or hello.link != carried.id):
+            raise LinkError("bad_frame", "a further hello resumes its link: it names it")
+        if session is None:
+            self._admit(connection)
+        generation = 0 if session is None else session.generation
         userinfo = await self._verify(connection, session)
         if connection.gone():
             return False
@@ -122,9 +160,8 @@ class Reception:
             if connection.gone():
                 session.close("its client left before it was opened")
                 return False
-        elif session.ended:
-            raise LinkError("unauthorized", "this session is gone", retry="fresh")
-        elif userinfo:
+        else:
+            _check(session, generation)
             session.userinfo.update(userinfo)
         session.attach(connection, hello)
         return True
@@ -133,20 +170,31 @@ class Reception:
         """The session a token opens. Raises LinkError ``unauthorized``."""
         claims = self._tokens.verify(token, connection.binding, self.wall())
         session = self._app.sessions.get(claims.session)
-        if session is None or session.ended:
-            raise LinkError("unauthorized", "this session is gone", retry="fresh")
+        if session is None:
+            raise LinkError("unauthorized", "this session is gone")
+        _check(session, claims.generation)
         if connection.links is not None and connection.links.session is not session:
-            raise LinkError("unauthorized", "a token of another session", retry="fresh")
+            raise LinkError("unauthorized", "a token of another session")
         return session
 
+    def _admit(self, connection: Connection) -> None:
+        """Whether there may be another session. Raises LinkError ``busy``."""
+        app = self._app
+        limit = app.settings.max_sessions_per_peer
+        if not self.peers.newcomer(connection.peer, limit, app.clock.time()):
+            raise LinkError("busy", "too many new sessions from this address", after=60.0)
+        try:
+            app.check_room()
+        except (Busy, Closed) as error:
+            raise LinkError("busy", str(error), after=spread(COME_BACK)) from None
+
     async def _open(self, connection: Connection, userinfo: dict[str, Any]) -> Session:
-        self._admit(connection.peer)
         try:
             session = await self._app.open_session_async(
                 connection.headers, connection.cookies, userinfo
             )
         except (Busy, Closed) as error:
-            raise LinkError("busy", str(error), after=5.0) from None
+            raise LinkError("busy", str(error), after=spread(COME_BACK)) from None
         except Exception as error:
             self._app.log.exception("a session could not be opened", error)
             raise LinkError(
@@ -156,20 +204,12 @@ class Reception:
         return session
 
     async def _verify(self, connection: Connection, session: Session | None) -> dict[str, Any]:
-        app = self._app
         userinfo = dict(connection.userinfo or {})
-        for verifier in app.verifiers:
+        for verifier in self._app.verifiers:
             try:
-                verdict = call_injected(
-                    verifier,
-                    cookies=connection.cookies,
-                    headers=connection.headers,
-                    session=session,
-                )
-                if inspect.isawaitable(verdict):
-                    verdict = await verdict
+                verdict = await self._ask(verifier, connection, session)
             except Exception as error:
-                app.log.exception("a session verifier failed", error)
+                self._app.log.exception("a session verifier failed", error)
                 verdict = False
             if isinstance(verdict, Mapping):
                 userinfo.update(cast("Mapping[str, Any]", verdict))
@@ -178,21 +218,29 @@ class Reception:
                 raise LinkError("unauthorized", "the session verifier said no", retry=retry)
         return userinfo
 
-    def _admit(self, peer: str | None) -> None:
-        """Count a new session of a peer; ``busy`` above the limit of a minute."""
-        limit = self._app.settings.max_sessions_per_peer
-        if not limit or peer is None or _is_loopback(peer):
-            return
-        minute = int(self._app.clock.time() // 60)
-        if minute != self._minute:
-            self._minute, self._newcomers = minute, Counter()
-        self._newcomers[peer] += 1
-        if self._newcomers[peer] > limit:
-            raise LinkError("busy", "too many new sessions from this address", after=60.0)
+    async def _ask(
+        self, verifier: Injected, connection: Connection, session: Session | None
+    ) -> Any:
+        call = partial(
+            verifier, cookies=connection.cookies, headers=connection.headers, session=session
+        )
+        if verifier.is_async:
+            return await call()
+        await self._asking.acquire()
+        asking = self._app.start_task(self._app.call(call))
+        # Not when its client leaves: the thread is taken until the verifier has ended.
+        asking.add_done_callback(lambda _: self._asking.release())
+        return await asyncio.shield(asking)
 
 
-def _is_loopback(peer: str) -> bool:
-    try:
-        return ipaddress.ip_address(peer).is_loopback
-    except ValueError:
-        return False
+def _check(session: Session, generation: int) -> None:
+    """Whether a token of that generation opens the session. Raises LinkError."""
+    if session.ended:
+        raise LinkError("unauthorized", "this session is gone")
+    if generation != session.generation:
+        raise LinkError("unauthorized", "this token has been revoked")
+
+
+def spread(seconds: float) -> float:
+    """About so many seconds: who was refused together should not come back together."""
+    return round(random.uniform(seconds / 2, seconds * 3 / 2), 3)  # noqa: S311 - it hides nothing

@@ -38,7 +38,6 @@ import asyncio
 import contextlib
 import importlib
 import importlib.machinery
-import inspect
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextvars import Context
@@ -228,10 +227,7 @@ def _keys(state: State, above: Path_ = ()) -> Iterator[Path_]:
 
 async def _ask_factory(app: App, factory: Callable[..., Any], session: Session) -> None:
     try:
-        state = factory()
-        if inspect.isawaitable(state):
-            state = await state
-        template = app.make_template(state)
+        template = app.make_template(await app.call(factory))
     except Exception as error:
         app.log.exception("the new state factory failed for a session that is open", error)
     else:

@@ -75,6 +75,28 @@ def _upload(data: Any) -> tuple[str, Any]:
     return "upload", {"name": name, "size": size, "mime": mime or ""}
 
 
+def _file(data: Any) -> str:
+    (file,) = _fields(data, "file")
+    if not isinstance(file, str):
+        raise Malformed("data needs the id of the file")
+    return file
+
+
+def _fetch(data: Any) -> tuple[str, Any]:
+    return "fetch", {"file": _file(data)}
+
+
+def _piece(data: Any) -> tuple[str, Any]:
+    file = _file(data)
+    at, raw, last, drop = (data.get(name) for name in ("at", "data", "last", "drop"))
+    if drop is not True and (type(at) is not int or at < 0):
+        raise Malformed("at is how many bytes of the file come before the piece")
+    if raw is not None and not isinstance(raw, bytes):
+        raise Malformed("data is bytes")
+    told = {"file": file, "at": at, "data": raw, "last": last is True, "drop": drop is True}
+    return "piece", told
+
+
 def _refresh(data: Any) -> tuple[str, Any]:
     return "refresh", None
 
@@ -87,5 +109,7 @@ READERS: Final[dict[str, Reader]] = {
     "gr:cancel": _cancel,
     "gr:answer": _answer,
     "gr:upload": _upload,
+    "gr:fetch": _fetch,
+    "gr:piece": _piece,
     "gr:refresh": _refresh,
 }

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
@@ -127,16 +127,20 @@ class Scheduler(Core):
         self.refusing = True
         self._on_ended = on_ended
 
-    def cut(self) -> int:
+    def cut(self, spare: Container[Actor] = ()) -> int:
         """Drop what is queued with Closed, cancel what runs. Returns how many messages there were.
 
-        What a worker runs sees ``gr.cancelled()``, and goes on if it likes.
+        What a worker runs sees ``gr.cancelled()``, and goes on if it likes. ``spare``: actors that
+        are left alone.
         """
         left = self.pending
         if left:
             for actor in self.busy_actors():
-                actor.clear(Closed("the app stops; this message was not run"))
+                if actor not in spare:
+                    actor.clear(Closed("the app stops; this message was not run"))
             for turn in self.running_turns():
+                if turn.session in spare:
+                    continue
                 turn.cancelled = True
                 if turn.task is not None:
                     turn.task.cancel()
@@ -234,7 +238,7 @@ class Scheduler(Core):
         return hold_message(Message, reply)
 
     def delay(self, session: Actor, make: Callable[[Any], Message], delay: float) -> Timer:
-        """Post ``make(session)`` after ``delay`` seconds; a handle with ``cancel()``. Any thread."""
+        """Post ``make(session)`` after ``delay`` seconds; the handle cancels. Any thread."""
         return Timer(self, session, make, delay=delay)
 
     def every(
@@ -259,8 +263,13 @@ class Scheduler(Core):
         """A ``concurrent`` message was posted. Called by the mailbox."""
         Job(self, session, message)
 
-    def run_on_worker(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        """Run ``call(*args)`` on a worker thread; a future of the loop. On the loop."""
+    def run_on_worker(
+        self, call: Callable[..., Any], *args: Any, ended: Callable[[], object] | None = None
+    ) -> asyncio.Future[Any]:
+        """Run ``call(*args)`` on a worker thread; a future of the loop. On the loop.
+
+        ``ended`` is called there when it has returned, also when nobody waits any more.
+        """
         if self.loop is None or not self.on_loop():
             raise WouldBlock("run_on_worker() is for the app's loop: call the function directly")
         future: asyncio.Future[Any] = self.loop.create_future()
@@ -275,6 +284,8 @@ class Scheduler(Core):
                 self.post_to_loop(_succeed, told[0], value)
             finally:
                 told.clear()
+                if ended is not None:
+                    self.post_to_loop(ended)
 
         self.call_on_worker(part)
         self.watch()

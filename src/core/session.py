@@ -24,6 +24,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from .hello import Hello, Retry
     from .jobs import Job
     from .link import ServerLink
+    from .offers import Offer
     from .timers import Timer
     from .turn import HeldTurn
 
@@ -121,6 +123,7 @@ class Session(Actions, SessionCore):
         "_noticed",
         "cookies",
         "created",
+        "generation",
         "groups",
         "headers",
         "phase",
@@ -147,6 +150,7 @@ class Session(Actions, SessionCore):
         self.headers = headers
         self.cookies = cookies
         self.userinfo: dict[str, Any] = {}
+        self.generation = 0  # of its tokens; those of an earlier one have been revoked
         self.created = time.time()
         self.last_active = app.clock.time()
         self._noticed = 0  # of the messages it was sent, at the last look
@@ -213,6 +217,9 @@ class Session(Actions, SessionCore):
 
     def _act(self, type: str, data: Mapping[str, Any]) -> None:
         self.act(type, data)
+
+    def _provide(self, source: bytes | Path, name: str, mime: str) -> Offer:
+        return self.app.files.provide(self, source, name, mime)
 
     def act(self, type: str, data: Any, label: str | None = None) -> None:
         """Send a frame to the clients; a ``gr:`` type too."""
@@ -380,7 +387,7 @@ class Session(Actions, SessionCore):
 
     def complain(self, text: str) -> None:
         """Tell the developer: in the session's log, and where the terminal shows it."""
-        self.app.log.error(f"session {self.id[:6]}...: {text}")
+        self.app.log.error(f"session {self.id[:6]}...: {text}", kind=text)
         self.log.error(text)
 
     def answer(self, message: Message, result: Any, error: BaseException | None) -> Answer:
@@ -419,8 +426,12 @@ class Session(Actions, SessionCore):
         if isinstance(error, BadPayload):
             self.log.warning(f"{message.event!r}: {error}")
         elif not isinstance(error, (asyncio.CancelledError, Closed)):
-            self.app.log.exception(f"{message.event!r} failed in session {self.id[:6]}...", error)
-            self.log.exception(f"{message.event!r} failed", error)
+            said = self.app.log.exception(
+                f"{message.event!r} failed in session {self.id[:6]}...",
+                error,
+                kind=f"{message.handlers[0].qualified if message.handlers else ''} failed",
+            )
+            self.log.exception(f"{message.event!r} failed", error, details=said)
 
     # -- clients ------------------------------------------------------------------------------
 
@@ -505,6 +516,21 @@ class Session(Actions, SessionCore):
         From any thread; returns at once.
         """
         self.app.call_on_loop(self._close, reason)
+
+    def revoke_tokens(self, *, close: bool = False) -> None:
+        """Make every token that was given out for this session worthless, from now on.
+
+        What is connected stays so but gets no new token, so it ends with its connection; with
+        ``close`` it ends at once (code ``unauthorized``), the caller's own page included, and the
+        clients begin anew without a token. From any thread.
+        """
+        self.generation += 1  # were two threads to do this at once, one step would be enough
+        if close:
+            self.app.call_on_loop(self._turn_out)
+
+    def _turn_out(self) -> None:
+        if self._links is not None:
+            self._links.turn_out("unauthorized", "the tokens of this session have been revoked")
 
     def _close(self, reason: str) -> None:
         if self.ended:

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
+import ipaddress
+import logging
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 __all__ = ["Settings"]
 
 KIB = 1024
 MIB = 1024 * KIB
+
+PREFIX: Final = "GREENROOM_"
+# Not for Settings: the build and the tests read these, and Kubernetes gives the others to every
+# container near a service that is called "greenroom".
+ELSEWHERE: Final = re.compile(
+    r"TRACE|DEBUG_COUNTS|SANITIZE|SEED|CUTS|TOUR_\w+|(\w+_)?SERVICE_(HOST|PORT)(_\w+)?|PORT(_\w+)?"
+)
+
+#: The directives of a Content-Security-Policy that ``Settings.csp`` may add sources to.
+CSP_DIRECTIVES: Final = frozenset(
+    (
+        *("child-src", "connect-src", "default-src", "font-src", "form-action", "frame-ancestors"),
+        *("frame-src", "img-src", "manifest-src", "media-src", "object-src", "script-src"),
+        *("style-src", "worker-src"),
+    )
+)
+
+logger = logging.getLogger("greenroom")
 
 
 def _default_workers() -> int:
@@ -37,7 +59,8 @@ class Settings:
     expose: Literal["public", "decorated"] = "public"  # which functions browsers may call
     origins: tuple[str, ...] = ()  # further origins that may connect; same origin always may
     hosts: tuple[str, ...] = ()  # Host headers to answer; (): localhost names on a loopback bind
-    trusted_proxies: tuple[str, ...] = ()  # peers whose X-Forwarded-For is believed
+    trusted_proxies: tuple[str, ...] = ()  # peers whose X-Forwarded-For and -Proto are believed
+    csp: tuple[str, ...] = ()  # more sources for our pages: "script-src https://cdn.example"
     authorize: Callable[[Any, str, str, Any], Any] | None = None  # (session, action, name, data)
     token_ttl: float = 86_400.0
     metrics: bool = False  # serve /metrics to this machine
@@ -77,8 +100,20 @@ class Settings:
     unused_ttl: float = 30.0
     max_connections: int = 10_000
     max_sessions: int = 100_000
-    max_sessions_per_peer: int = 100  # new sessions per minute and peer address
+    max_sessions_per_peer: int = 100  # new sessions asked for per minute and peer address
+    max_waiting_per_peer: int = 100  # connections of one peer address that are not welcomed yet
+    max_hellos: int = 1_000  # that are being answered at once
     max_links: int = 16  # per session
+
+    # -- files ------------------------------------------------------------------------------
+    uploads: bool = True  # False: clients may send none
+    max_upload: int = 256 * MIB  # one file
+    max_uploads: int = 8  # of a session that no payload has named yet
+    file_bytes: int = 1024 * MIB  # uploaded files and downloads in memory, of one session
+    total_file_bytes: int = 4096 * MIB  # of all sessions
+    upload_dir: str | None = None  # where uploads are kept; None: the system's temporary folder
+    file_stall: float = 30.0  # a transfer that moves less than a piece in so long is cut
+    file_ttl: float = 300.0  # an upload nobody named, a download nobody fetched, is forgotten
 
     # -- questions and events ---------------------------------------------------------------
     ask_timeout: float = 10.0
@@ -94,6 +129,12 @@ class Settings:
                 raise ValueError(f"Settings.{name} must not be negative, got {value!r}")
         if inspect.iscoroutinefunction(self.authorize):
             raise TypeError("Settings.authorize must not be async: its answer is needed at once")
+        for entry in self.csp:
+            _check_csp(entry)
+        for name, fits, wanted in LISTS:
+            for entry in getattr(self, name):
+                if entry != "*" and not fits(entry):
+                    raise ValueError(f"Settings.{name}: {entry!r} matches nothing, {wanted}")
         if self.workers < 1 or self.workers_max < self.workers:
             raise ValueError(
                 f"Settings.workers ({self.workers}) must be at least 1 and at most "
@@ -111,14 +152,22 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
-        """Read ``GREENROOM_<NAME>`` variables; ``overrides`` win. Lists are comma separated."""
+        """Read ``GREENROOM_<NAME>`` variables; ``overrides`` win. Lists are comma separated.
+
+        Raises ValueError for a variable that looks like a misspelt setting; others that are none
+        are named in the log.
+        """
         environ = os.environ if environ is None else environ
         hints = _hints()
         values: dict[str, Any] = {}
-        for spec in fields(cls):
-            raw = environ.get(f"GREENROOM_{spec.name.upper()}")
-            if raw is not None and spec.name != "authorize":
-                values[spec.name] = _parse(f"GREENROOM_{spec.name.upper()}", raw, hints[spec.name])
+        for variable, raw in environ.items():
+            if not variable.startswith(PREFIX):
+                continue
+            name = variable.removeprefix(PREFIX)
+            if name.lower() in hints and name.isupper() and name != "AUTHORIZE":
+                values[name.lower()] = _parse(variable, raw, hints[name.lower()])
+            elif not ELSEWHERE.fullmatch(name):
+                _unknown_variable(variable, name.lower())
         return cls(**(values | overrides))
 
     @classmethod
@@ -130,8 +179,10 @@ class Settings:
         known = {spec.name for spec in fields(cls)} - {"authorize"}
         for name in table:
             if name not in known:
+                near = _nearest(name)
+                hint = f"; did you mean {near!r}?" if near else ""
                 raise ValueError(
-                    f"{path}: unknown setting {name!r}; known: {', '.join(sorted(known))}"
+                    f"{path}: unknown setting {name!r}{hint} Known: {', '.join(sorted(known))}"
                 )
         return cls(**(table | overrides))
 
@@ -143,6 +194,58 @@ class Settings:
 @functools.cache
 def _hints() -> dict[str, Any]:
     return get_type_hints(Settings)
+
+
+def _nearest(name: str) -> str | None:
+    """The setting that ``name`` was probably meant to be."""
+    near = difflib.get_close_matches(name.lower(), [*_hints()], 1, cutoff=0.75)
+    return near[0] if near else None
+
+
+def _unknown_variable(variable: str, name: str) -> None:
+    """A limit or a secret that somebody believes to be set must not be missing silently."""
+    if name == "authorize":
+        raise ValueError(f"{variable}: authorize is a function, give it to Settings(authorize=...)")
+    near = _nearest(name)
+    if near is not None:
+        raise ValueError(f"{variable} is no setting: did you mean {PREFIX}{near.upper()}?")
+    logger.warning("%s is no setting of Greenroom, and is not looked at", variable)
+
+
+def _is_network(entry: str) -> bool:
+    try:
+        ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+# What would silently match nothing is an error: (setting, what fits, what to write).
+LISTS: Final[tuple[tuple[str, Callable[[str], object], str], ...]] = (
+    (
+        "origins",
+        re.compile(r"https?://[^/\s*]+/?", re.IGNORECASE).fullmatch,
+        "write https://host, or https://host:port; * is all",
+    ),
+    (
+        "hosts",
+        re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]+)(:\d+)?", re.IGNORECASE | re.ASCII).fullmatch,
+        "write host, or host:port, as in the Host header; * is all",
+    ),
+    ("trusted_proxies", _is_network, "write an address or a network such as 10.0.0.0/8; * is all"),
+)
+
+
+def _check_csp(entry: str) -> None:
+    """Raise ValueError for what cannot be added to a Content-Security-Policy."""
+    directive, *sources = entry.split() or [""]
+    if not entry.isascii() or not entry.isprintable() or set(entry) & set(";,"):
+        raise ValueError(f"Settings.csp: {entry!r} has a character that may not stand there")
+    if directive not in CSP_DIRECTIVES or not sources:
+        raise ValueError(
+            f"Settings.csp: {entry!r} should be a directive and its further sources, as in "
+            f"'img-src https://images.example'; directives are {', '.join(sorted(CSP_DIRECTIVES))}"
+        )
 
 
 def _fit(name: str, value: Any, hint: Any) -> Any:

@@ -6,7 +6,8 @@ in. At any quiet point, when nothing is being done on the loop or a worker, what
 came out, plus what is still there; :data:`BALANCE` says it in full. In words:
 
 - A *connection* ends by its transport (``eof``) or by a close, which has a code.
-- A *hello* is welcomed, refused with a code, or abandoned because its transport went first.
+- A *hello* is welcomed, refused with a code, or abandoned because its transport went first or
+  its time was over.
 - A *frame* that a connection receives is accepted (it had the next id), bare (a request without
   id), known already, behind a gap, about the conversation, bad, or came too late.
 - An *accepted id* is answered with a result or an error, or its link ended first.
@@ -17,6 +18,9 @@ came out, plus what is still there; :data:`BALANCE` says it in full. In words:
 - A *frame for a client* enters the unsent log of a link, once per link, or is joined with what is
   there; it leaves that log with a number, or because a snapshot stands for it, or with its link. A
   frame with a number is acknowledged, or given up in one of a few ways.
+- An *upload* comes whole, never begins or is cut; one that is whole is named by a payload or
+  thrown away. An *offer* of a file expires or ends with its session. An *address* of a file is
+  used, expires, or is dropped with its file.
 - A *signal* is delivered to a listener or refused; in the queue of a reaction or stream it is
   taken, pushed out, or still there when the listener ends.
 
@@ -78,6 +82,13 @@ events.to_reactions + events.to_streams = events.reacted + events.reactions_fail
 events.asks = events.answers + events.queries_failed + events.queries_timed_out
     + events.queries_cancelled + events.queries_pending
 questions.asked = questions.answered + questions.unanswered + questions.open
+
+files.uploads_offered = files.uploads_done + files.uploads_unsent + files.uploads_cut
+    + files.uploads_open
+files.uploads_done = files.uploads_claimed + files.uploads_unclaimed + files.uploads_waiting
+files.offers_made = files.offers_expired + files.offers_closed + files.offers
+files.capabilities_made = files.capabilities_used + files.capabilities_expired
+    + files.capabilities_dropped + files.capabilities
 """
 
 
@@ -105,7 +116,7 @@ def gather(app: App, tasks: int) -> dict[str, Any]:
         "links_resumed": counts.resumes,
         "links_renewed": counts.renewals,
         "late_calls": scheduler.late_calls,
-        "turned_away": dict(reception.turned_away),
+        "handshakes_refused": dict(reception.handshakes),
         "closes": dict(reception.closes),
         "hellos": {**reception.hellos, "refused": dict(reception.refused)},
         "frames_in": {name: getattr(counts, name) for name in FRAMES_IN},
@@ -141,6 +152,7 @@ def gather(app: App, tasks: int) -> dict[str, Any]:
             "queries_pending": app.events.asking,
         },
         "questions": dict(app.questions),
+        "files": app.files.stats(),
     }
 
 

@@ -1,9 +1,9 @@
 """Tokens: unguessable, signed, expiring capabilities that open one session.
 
-A token says which session it opens, when it was issued, until when it is good, and what it is
-bound to (the value of the page's HttpOnly cookie, of which only a digest travels). Tokens are never
-logged: no error, repr or message here holds one. Times are seconds since the epoch and come in as
-arguments.
+A token says which session it opens, when it was issued, until when it is good, which generation of
+the session's tokens it belongs to (revoking them begins the next), and what it is bound to (the
+value of the page's HttpOnly cookie, of which only a digest travels). Tokens are never logged: no
+error, repr or message here holds one. Times are seconds since the epoch and come in as arguments.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Token:
     session: str
     issued: float
     expires: float
+    generation: int = 0
     binding: str | None = field(default=None, repr=False)  # a digest
 
 
@@ -57,7 +58,9 @@ class Tokens:
     def __repr__(self) -> str:
         return "<Tokens>"
 
-    def sign(self, session: str, binding: str | None, now: float) -> tuple[str, float]:
+    def sign(
+        self, session: str, binding: str | None, now: float, generation: int = 0
+    ) -> tuple[str, float]:
         """A token for this session, and when it expires.
 
         ``binding``: a value that whoever presents the token has to show too, or None. A ``ttl``
@@ -65,6 +68,8 @@ class Tokens:
         """
         expires = now + self._ttl if self._ttl else NEVER
         said: dict[str, Any] = {"s": session, "i": now, "e": expires}
+        if generation:
+            said["g"] = generation
         if binding is not None:
             said["b"] = _digest(binding)
         return str(self._serializer.dumps(said)), expires
@@ -79,12 +84,13 @@ class Tokens:
             raise BadToken("the token was not signed here") from None
         fields = object_in(said) or {}
         session, issued, expires = fields.get("s"), fields.get("i"), fields.get("e")
-        bound = fields.get("b")
+        bound, generation = fields.get("b"), fields.get("g", 0)
         if not (
             isinstance(session, str)
             and isinstance(issued, int | float)
             and isinstance(expires, int | float)
             and isinstance(bound, str | None)
+            and isinstance(generation, int)
         ):
             raise BadToken("the token is not of this version")
         if now >= expires:
@@ -93,7 +99,7 @@ class Tokens:
             binding is None or not hmac.compare_digest(bound, _digest(binding))
         ):
             raise BadToken("the token is bound to another browser")
-        return Token(session, issued, expires, bound)
+        return Token(session, issued, expires, generation, bound)
 
 
 def _digest(binding: str) -> str:

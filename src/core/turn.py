@@ -167,6 +167,8 @@ async def drive(scheduler: Scheduler, turn: Turn, on_loop: bool) -> Any:
             error = raised
         else:
             error = None if swallowed else error
+        if before is not None and before is not error:
+            forget_frames(before)
         if error is not None and error is not before:
             result = None
             runner.undo()
@@ -176,6 +178,7 @@ async def drive(scheduler: Scheduler, turn: Turn, on_loop: bool) -> Any:
             raise error
         finally:
             del error, before  # a frame that holds its own exception is a circle
+    del before  # the same of one that was swallowed
     return result
 
 

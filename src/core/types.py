@@ -16,6 +16,7 @@ __all__ = [
     "PROTOCOL_VERSION",
     "Bytes",
     "Clock",
+    "FileRef",
     "Lane",
     "Packet",
     "Place",
@@ -83,6 +84,15 @@ class Bytes(bytes):
 
     def __repr__(self) -> str:
         return f"Bytes({len(self)} bytes, mime={self.mime!r}, name={self.name!r})"
+
+
+class FileRef(NamedTuple):
+    """The name of a file that travels beside the stream: ``{"$file", "name", "mime", "size"}``."""
+
+    id: str
+    name: str = ""
+    mime: str = ""
+    size: int = 0
 
 
 class Timer(Protocol):

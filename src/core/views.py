@@ -6,6 +6,7 @@ Both are only names: what they reach is looked up when it is used. Threads: any,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .actions import Actions
@@ -13,6 +14,7 @@ from .errors import Busy, Closed
 
 if TYPE_CHECKING:
     from .app import App
+    from .offers import Offer
     from .session import Session
 
 __all__ = ["Group", "View"]
@@ -35,6 +37,10 @@ class View(Actions):
 
     def _act(self, type: str, data: Mapping[str, Any]) -> None:
         self._app.meant(None).act(type, data, self.label)
+
+    def _provide(self, source: bytes | Path, name: str, mime: str) -> Offer:
+        session = self._app.meant(None)
+        return session.app.files.provide(session, source, name, mime)
 
     def emit(self, event: str, data: Any = None, *, session: Session | None = None) -> None:
         """Send an event to this view's links of the current turn's session, or of ``session``."""

@@ -150,11 +150,14 @@ class RecordingHost:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings(secret="for-tests")  # noqa: S106
         self.connections: list[RecordedConnection] = []
+        self.refused: list[str] = []  # reasons for which an adapter turned clients away
         self.refusal: Exception | None = None
         self.on_connect: Callable[[RecordedConnection], object] | None = None
         self.phase = "running"
+        self.listeners: list[Callable[[], object]] = []
         self.views: Mapping[str, Any] = {}
         self.handlers: Any = SimpleNamespace(names={}, left_out=[])
+        self.files: Any = None  # no check moves one
         self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         self._arrived = asyncio.Event()
@@ -170,7 +173,7 @@ class RecordingHost:
         self.phase = "stopped"
 
     def turned_away(self, reason: str) -> None:
-        """An adapter refused a handshake."""
+        self.refused.append(reason)
 
     def stats(self) -> dict[str, Any]:
         return {"connections": sum(not connection.closed for connection in self.connections)}

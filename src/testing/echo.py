@@ -21,7 +21,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar, Final
 
@@ -65,8 +65,10 @@ class EchoHost:
         self.settings = Settings(max_frame_in=LIMIT, hosts=() if here else ("*",))
         self.phase = "running"
         self.running = True
+        self.listeners: list[Callable[[], object]] = []
         self.views: Mapping[str, Any] = {}
         self.handlers: Any = SimpleNamespace(names={}, left_out=[])
+        self.files: Any = None  # it has no sessions to send any
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

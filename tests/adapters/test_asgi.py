@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.protocol import State
 
-from greenroom.adapters import asgi, asgi_socket
+from greenroom.adapters import asgi, asgi_socket, pages
 from greenroom.core.errors import Busy, Closed
 from greenroom.core.packet import decode_binary, encode_binary
 from greenroom.core.settings import Settings
@@ -135,10 +135,10 @@ class Peer:
         await self.ws.wait_closed()
 
 
-async def open_peer(port: int, path: str = "/ws", **options: Any) -> Peer:
+async def open_peer(port: int, path: str = "/ws", scheme: str = "ws", **options: Any) -> Peer:
     try:
         ws = await connect(
-            f"ws://127.0.0.1:{port}{path}",
+            f"{scheme}://127.0.0.1:{port}{path}",
             compression=None,
             max_size=None,
             max_queue=1,
@@ -552,6 +552,47 @@ def test_views_and_the_page_without_a_public_folder(arun: Arun) -> None:
             assert b'src="../page.js" data-label="side"' in side.body
             assert (await get(port, "/view/none")).status == 404
             assert (await get(port, "/ws")).status == 426
+
+    arun(story)
+
+
+def test_every_answer_has_a_policy_and_says_its_type(arun: Arun, public: Path) -> None:
+    async def story() -> None:
+        host = RecordingHost(Settings(debug=True, csp=("img-src https://images.example",)))
+
+        class View:
+            html = "<p>one</p><script>no()</script>"
+            title = None
+
+        async with (
+            on_uvicorn(asgi.application(host, public=public)) as port,
+            on_uvicorn(asgi.application(host)) as bare,
+        ):
+            host.views = {"side": View()}
+            for at, path in ((port, "/"), (port, "/sub/"), (bare, "/"), (bare, "/view/side")):
+                response = await get(at, path)
+                rules = response.headers["content-security-policy"]
+                assert response.status == 200, path
+                assert "unsafe" not in rules
+                assert "img-src 'self' data: blob: https://images.example;" in rules
+                empty = pages.EMPTY.lower()
+                assert ("'sha256-" in rules.replace(empty, "")) is ((at, path) == (port, "/"))
+                for part in ("base-uri 'none'", "object-src 'none'", "frame-ancestors 'self'"):
+                    assert part in rules
+                assert response.headers["x-content-type-options"] == "nosniff"
+                assert response.headers["referrer-policy"] == "same-origin"
+            for path, method, name, status in (
+                ("/none", "GET", None, 404),
+                ("/", "POST", None, 405),
+                ("/ws", "GET", None, 426),
+                ("/", "GET", "evil.example", 400),
+            ):
+                response = await get(port, path, name, method=method)
+                assert response.status == status
+                rules = response.headers["content-security-policy"]
+                assert rules == "default-src 'none'; frame-ancestors 'none'"
+                assert response.headers["x-content-type-options"] == "nosniff"
+                assert response.headers["content-type"].startswith("text/plain")
 
     arun(story)
 

@@ -142,7 +142,7 @@ def test_further_origins() -> None:
     assert guard.origin_allowed(
         head({"host": "a", "origin": "http://x.example"}), Settings(origins=("*",))
     )
-    assert not guard.origin_allowed(head({"origin": "null"}), Settings(origins=("null",)))
+    assert not guard.origin_allowed(head({"origin": "null"}), Settings())
 
 
 @pytest.mark.parametrize(
@@ -185,6 +185,15 @@ def test_hosts(host: str, hosts: tuple[str, ...], loopback: bool, allowed: bool)
         ("2.2.2.2", '"[2001:db8::1]:5000"', ("2.2.2.2",), "2001:db8::1"),
         ("::ffff:2.2.2.2", "9.9.9.9", ("2.2.2.2",), "9.9.9.9"),
         (None, "9.9.9.9", ("2.2.2.2",), None),
+        # two proxies in a row; what the client wrote itself stands further left
+        ("2.2.2.2", "6.6.6.6, 9.9.9.9, 3.3.3.3", ("2.2.2.2", "3.3.3.3"), "9.9.9.9"),
+        ("2.2.2.2", "2.2.2.2, 9.9.9.9", ("2.2.2.2",), "9.9.9.9"),
+        ("2.2.2.2", "127.0.0.1, 9.9.9.9", ("2.2.2.2",), "9.9.9.9"),
+        ("2.2.2.2", "9.9.9.9, , 2.2.2.2", ("2.2.2.2",), None),
+        # whoever connects to us is a proxy: it, and nobody behind it, is believed
+        ("2.2.2.2", "6.6.6.6, 9.9.9.9", ("*",), "9.9.9.9"),
+        (None, "6.6.6.6, 9.9.9.9", ("*",), "9.9.9.9"),  # over a Unix socket
+        (None, "9.9.9.9, 3.3.3.3", ("*", "3.3.3.3"), "9.9.9.9"),
     ],
 )
 def test_peers(
@@ -195,9 +204,36 @@ def test_peers(
     assert found.peer(Settings(trusted_proxies=trusted)) == peer
 
 
+@pytest.mark.parametrize(
+    ("scheme", "client", "told", "trusted", "secure"),
+    [
+        ("http", "2.2.2.2", "https", (), False),  # anybody can write that
+        ("http", "1.1.1.1", "https", ("2.2.2.2",), False),
+        ("http", "2.2.2.2", "https", ("2.2.2.2",), True),
+        ("ws", "2.2.2.2", "HTTPS, http", ("2.2.2.2",), True),  # TLS ends at the outer of two
+        ("http", "2.2.2.2", "http", ("2.2.2.2",), False),
+        ("https", "2.2.2.2", "http", ("2.2.2.2",), False),
+        ("https", "2.2.2.2", "", ("2.2.2.2",), True),
+        ("https", "1.1.1.1", "http", ("2.2.2.2",), True),
+        ("wss", "1.1.1.1", "", (), True),
+        ("http", None, "https", ("*",), True),
+    ],
+)
+def test_the_scheme_is_the_sockets_or_what_a_trusted_proxy_says(
+    scheme: str, client: str | None, told: str, trusted: tuple[str, ...], secure: bool
+) -> None:
+    headers = {"x-forwarded-proto": told} if told else {}
+    settings = Settings(trusted_proxies=trusted)
+    found = head(headers, client=client, scheme=scheme)
+    assert found.secure(settings) is secure
+    cookie = guard.new_binding(found, settings)
+    assert cookie is not None
+    assert cookie.endswith("; Secure") is secure
+
+
 def test_the_binding_cookie() -> None:
     bare = head(scheme="http")
-    cookie = guard.new_binding(bare)
+    cookie = guard.new_binding(bare, Settings())
     assert cookie is not None
     name, _, rest = cookie.partition("=")
     value, *flags = rest.split("; ")
@@ -205,11 +241,11 @@ def test_the_binding_cookie() -> None:
     assert flags == ["Path=/", "HttpOnly", "SameSite=Lax"]
     back = head({"cookie": f"other=1; {name}={value}"}, scheme="http")
     assert back.binding() == value
-    assert guard.new_binding(back) is None
-    assert guard.new_binding(bare) != cookie
+    assert guard.new_binding(back, Settings()) is None
+    assert guard.new_binding(bare, Settings()) != cookie
 
     mounted = head(path="/a/b/", root_path="/a/b", scheme="https")
-    cookie = guard.new_binding(mounted)
+    cookie = guard.new_binding(mounted, Settings())
     assert cookie is not None
     assert cookie.startswith("greenroom_8000_a_b=")
     assert cookie.endswith("; Path=/a/b; HttpOnly; SameSite=Lax; Secure")
@@ -240,6 +276,34 @@ def test_a_policy_names_what_stands_in_the_file_and_nothing_else() -> None:
     # echo -n 'alert(1)' | openssl dgst -sha256 -binary | base64
     assert "'sha256-bhHHL3z2vDgxUt0W3dWQOrprscmda2Y5pLsLg4GF+pI='" in rules
     assert "unsafe" not in rules
+
+
+def test_the_policy_is_strict_and_takes_further_sources() -> None:
+    strict = dict(rule.split(" ", 1) for rule in pages.policy().split("; "))
+    assert strict["script-src"] == strict["connect-src"] == "'self'"
+    assert strict["style-src"] == f"'self' {pages.EMPTY}"
+    assert strict["object-src"] == strict["base-uri"] == "'none'"
+    rules = pages.policy(
+        (
+            "script-src https://cdn.example 'unsafe-eval'",
+            "script-src https://cdn.example https://other.example",
+            "frame-src https://video.example",
+            "object-src 'self'",
+            "frame-ancestors https://portal.example",
+        ),
+        {"script-src": ["sha256-x"]},
+    )
+    found = dict(rule.split(" ", 1) for rule in rules.split("; "))
+    assert found.pop("script-src") == (
+        "'self' https://cdn.example 'unsafe-eval' https://other.example 'sha256-x'"
+    )
+    assert found.pop("frame-src") == "'self' https://video.example"
+    assert found.pop("object-src") == "'self'"
+    assert found.pop("frame-ancestors") == "'self' https://portal.example"
+    assert found.items() <= strict.items()
+    loose = pages.policy(("style-src 'unsafe-inline'",), {"style-src": ["sha256-x"]})
+    assert "; style-src 'self' 'unsafe-inline'; " in loose  # beside a hash it would be ignored
+    assert pages.policy() == pages.policy(())  # the constant is nobody's to change
 
 
 @given(st.text(alphabet=st.sampled_from("./\\%2eab\0:~"), max_size=12))

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from tests.adapters.test_asgi import on_hypercorn, on_uvicorn
 
 import greenroom as gr
-from greenroom.adapters import asgi, memory
+from greenroom.adapters import asgi, memory, websocket
 from greenroom.client import connect
 
 Arun = Callable[..., Any]
@@ -53,6 +53,12 @@ async def over_uvicorn(app: gr.App) -> Any:
 
 
 @asynccontextmanager
+async def over_picows(app: gr.App) -> Any:
+    async with websocket.Server(app, port=0) as server:
+        yield f"ws://127.0.0.1:{server.port}/ws"
+
+
+@asynccontextmanager
 async def over_hypercorn(app: gr.App) -> Any:
     async with app, on_hypercorn(asgi.application(app)) as port:
         yield f"ws://127.0.0.1:{port}/ws"
@@ -66,7 +72,7 @@ async def mounted(app: gr.App) -> Any:
         yield f"http://127.0.0.1:{port}/live/ws"
 
 
-TARGETS: list[Target] = [over_memory, over_uvicorn, over_hypercorn, mounted]
+TARGETS: list[Target] = [over_memory, over_uvicorn, over_picows, over_hypercorn, mounted]
 
 
 async def story(target: Any) -> list[Any]:

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-ADDRESS = r"http://127\.0\.0\.1:(\d+)"
+ADDRESS = r"(https?://127\.0\.0\.1:(\d+))"
 TIMEOUT = 60  # seconds one test may take
 QUIET = [  # a browser that talks to nobody but the page's own server
     "--no-sandbox",
@@ -221,8 +221,8 @@ class Server:
         if found is None:
             self.stop()
             pytest.fail(f"{' '.join(command)} did not start:\n{''.join(self.log)}", pytrace=False)
-        self.port = int(found[1])
-        self.url = f"http://127.0.0.1:{self.port}/"
+        self.port = int(found[2])
+        self.url = f"{found[1]}/"
 
     def _read(self) -> None:
         assert self.process.stdout is not None

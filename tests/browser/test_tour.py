@@ -11,6 +11,7 @@ import pytest
 from playwright.async_api import Locator, Page, WebSocketRoute, expect
 from tests.browser.conftest import ROOT, Server, Visit, Watch
 from tests.support.proxy import Proxy
+from tests.support.rawws import LOCALHOST
 
 TOUR = ("greenroom", "run", "examples/tour")
 SOURCE = (ROOT / "examples/tour/main.py").read_text("utf-8")
@@ -520,3 +521,18 @@ async def test_the_policy_of_the_page_forbids_scripts_in_it(visit: Visit, tour: 
     assert "unsafe" not in policy
     assert "script-src 'self';" in policy
     assert "style-src 'self';" in policy
+
+
+async def test_the_tour_over_tls(visit: Visit, serve: Serve) -> None:
+    server = serve(*TOUR, "--cert", str(LOCALHOST), GREENROOM_TOUR_SPEED="20")
+    assert server.url.startswith("https://")
+    page = await visit(server.url, ignore_https_errors=True)
+    await live(page)
+    before = int(await bound(page, "counter", "count").inner_text())
+    await button(page, "counter", "One more").click()
+    await expect(bound(page, "counter", "count")).to_have_text(str(before + 1))
+    (cookie,) = await page.context.cookies()
+    assert cookie.get("secure")
+    await page.reload()
+    await live(page)
+    await expect(bound(page, "counter", "count")).to_have_text(str(before + 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,21 @@ def test_a_healthy_machine(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     for word in ("CPython", "orjson", "msgspec", "uvloop", "open files", "_fast", "asgi"):
         assert word in said, word
+    assert "`greenroom run` serves with: websocket (picows 2.3.1)" in said
     assert "problem" not in said
+
+
+def test_another_picows_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("picows.version.__version__", "2.4.0")
+    for name in ("websocket", "wire"):
+        monkeypatch.delitem(sys.modules, f"greenroom.adapters.{name}", raising=False)
+        monkeypatch.delattr(f"greenroom.adapters.{name}", raising=False)
+    assert cli.main(["doctor"]) == cli.OK
+    said = capsys.readouterr().out
+    assert "serves with: asgi" in said
+    assert "made for picows 2.3.1, and this is 2.4.0" in said
 
 
 def test_an_application(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.rawws import LOCALHOST, client_tls
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from greenroom import Settings, cli
+from greenroom.adapters.serving import url_of
+from greenroom.adapters import serving
 from greenroom.cli import load, run
 
 MAIN = """
@@ -76,7 +79,7 @@ class Running:
             self.said.append(line.rstrip())
             if line.startswith("greenroom:"):
                 break
-        found = re.search(r"http://[^ ]+:(\d+)$", self.said[-1]) if self.said else None
+        found = re.search(r"https?://[^ ]+:(\d+)$", self.said[-1]) if self.said else None
         assert found is not None, self.said
         self.port = int(found[1])
 
@@ -170,6 +173,41 @@ def test_a_session_from_hello_to_the_drain(tmp_path: Path) -> None:
         assert "browsers may call 1 function" in said
         assert re.search(r"add  .*main\.py:6", said)
         assert "left out: main.odd" in said
+
+
+@pytest.mark.parametrize("asgi", [True, False])
+def test_which_adapter_serves_and_tls(asgi: bool, tmp_path: Path) -> None:
+    write(tmp_path, {"main.py": MAIN})
+    options = ["--cert", str(LOCALHOST), *(["--asgi"] if asgi else [])]
+    with running("main.py", *options, cwd=tmp_path) as server:
+
+        async def story() -> str:
+            url = f"wss://localhost:{server.port}/ws"
+            async with connect(url, proxy=None, ssl=client_tls()) as ws:
+                assert await hello(ws) == {"counter": 0}
+                await ws.send('{"type":"add","id":1,"data":5}')
+                assert await answer(ws, 1) == 5
+                assert ws.response is not None
+                return str(ws.response.headers)
+
+        headers = asyncio.run(asyncio.wait_for(story(), 30))
+        assert ("date:" in headers.lower()) is asgi  # only uvicorn tells the time
+        code, said = server.stop()
+        assert code == 0
+        assert "on https://127.0.0.1:" in said
+
+
+def test_certificates_that_are_none(tmp_path: Path) -> None:
+    write(tmp_path, {"main.py": MAIN, "cert.pem": "nonsense"})
+    for options, code, word in (
+        (["--key", "key.pem"], cli.USAGE, "--cert"),
+        (["--cert", "missing.pem"], cli.NOT_FOUND, "missing.pem"),
+        (["--cert", "cert.pem", "--key", "missing.pem"], cli.NOT_FOUND, "missing.pem"),
+        (["--cert", "cert.pem"], cli.USAGE, "cert.pem"),
+    ):
+        found, said = failing("run", "main.py", *options, cwd=tmp_path)
+        assert found == code
+        assert word in said
 
 
 def test_the_debug_page_and_ctrl_c(tmp_path: Path) -> None:
@@ -433,6 +471,6 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 def test_urls_are_what_a_browser_takes() -> None:
     with run.listen("127.0.0.1", 0) as sock:
         port = sock.getsockname()[1]
-        assert run.url_of(sock, "127.0.0.1") == f"http://127.0.0.1:{port}"
-        assert run.url_of(sock, "0.0.0.0") == f"http://localhost:{port}"
-        assert run.url_of(sock, "::1") == f"http://[::1]:{port}"
+        assert url_of(sock, "127.0.0.1") == f"http://127.0.0.1:{port}"
+        assert url_of(sock, "0.0.0.0") == f"http://localhost:{port}"
+        assert url_of(sock, "::1") == f"http://[::1]:{port}"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from greenroom import App, Settings
+from greenroom.adapters import memory
 from greenroom.client import Client, connect
 from greenroom.client.duplex import Ended, dialer_of
 from greenroom.core.errors import Closed, Refused, Timeout
@@ -444,6 +447,77 @@ def test_the_token_is_renewed_at_half_its_life(arun: Run) -> None:
         assert stage.heard()[-1] == {"type": "gr:refresh", "id": 1, "data": None}
         await stage.result(1, 1, {"token": "T2", "expires": 86400})
         assert stage.client.token == "T2"
+        entering.cancel()
+        await settle()
+
+    arun(story)
+
+
+def test_a_client_outlives_its_first_token(arun: Run) -> None:
+    async def story() -> None:
+        ahead = [0.0]
+        settings = Settings(token_ttl=20, secret="of this test")
+        async with App(state={"count": 0}, settings=settings) as app:
+            app.reception.wall = lambda: time.time() + ahead[0]
+            clock = ManualClock()
+            lines: list[Any] = []
+
+            def dial() -> Any:
+                lines.append(memory.connect(app))
+                return lines[-1]
+
+            async with connect(dial, clock=clock, random=lambda: 0.5) as client:
+                first, session = client.token, client.session
+                for _ in range(4):  # eighty seconds, in which nobody says a word
+                    for _ in range(2):
+                        ahead[0] += 10
+                        clock.advance(10)
+                        await settle()
+                    lines[-1].cut()
+                    await settle()
+                    states = [client.status]
+                    while states[-1] != "live":
+                        clock.advance(1)
+                        await settle()
+                        states.append(client.status)
+                    assert states[0] == "offline"
+                assert client.session == session
+                assert client.token != first
+                assert len(app.sessions) == 1
+
+    arun(story)
+
+
+def test_short_lives_clocks_that_are_ahead_and_refusals(
+    arun: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        for left, wait in ((4, 5), (20, 10), (1e9 - time.time(), 30), (10 * 86400, 12 * 3600)):
+            stage = Stage()
+            entering = asyncio.ensure_future(stage.client.__aenter__())
+            await settle()
+            expires = 1e9 if left < 0 else left  # a moment that is over, or seconds
+            await stage.welcome(expires=expires, ping=0, dead=0)
+            await stage.later(wait - 0.01)
+            assert "gr:refresh" not in {frame["type"] for frame in stage.heard()}, left
+            await stage.later(0.02)
+            assert "gr:refresh" in {frame["type"] for frame in stage.heard()}, left
+            entering.cancel()
+            await settle()
+        stage = Stage()
+        entering = asyncio.ensure_future(stage.client.__aenter__())
+        await settle()
+        await stage.welcome(expires=200, ping=0, dead=0)
+        await stage.later(100)
+        error = {"type": "gr:error", "seq": 1, "id": 1, "data": {"code": "busy", "message": "no"}}
+        await stage.say(error)
+        assert "the token was not renewed" in caplog.text
+        stage.heard()
+        await stage.later(31)
+        assert {"type": "gr:refresh", "id": 2, "data": None} in stage.heard()
+        await stage.say(error | {"seq": 2, "id": 2, "data": {"code": "unauthorized"}})
+        await stage.later(3600)
+        assert "gr:refresh" not in {frame["type"] for frame in stage.heard()}
         entering.cancel()
         await settle()
 

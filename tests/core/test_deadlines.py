@@ -116,3 +116,22 @@ def test_stopping_forgets_everything(clock: ManualClock) -> None:
     deadlines.stop()
     clock.advance(5.0)
     assert (subject.seen, subject.watched, clock.pending) == ([], None, 0)
+
+
+def test_those_that_have_ended_do_not_fill_the_heap(clock: ManualClock) -> None:
+    deadlines = Deadlines(clock)
+    idle = Subject(1.0)
+    deadlines.watch(idle)
+    idle.at = None  # it wants nothing for the moment
+    kept = [Subject(5.0 + n) for n in range(100)]
+    for subject in kept:
+        deadlines.watch(subject)
+    for _ in range(10_000):
+        deadlines.watch(Subject(4.0))
+        assert len(deadlines) <= 2 * len(kept) + 64
+    idle.at = 2.0
+    deadlines.watch(idle)
+    clock.advance(200.0)
+    assert idle.seen == [2.0]
+    assert all(subject.seen for subject in kept)
+    assert (len(deadlines), clock.pending) == (0, 0)

@@ -15,6 +15,7 @@ from greenroom import App, Closed, Settings, cancelled, handler
 from greenroom.adapters import memory
 from greenroom.client import Client, connect
 from greenroom.core.drain import RETURNS
+from greenroom.core.stats import unbalanced
 from greenroom.testing import ManualClock
 
 
@@ -41,6 +42,12 @@ async def rest(visitor: Visitor) -> list[dict[str, Any]]:
         while True:
             frames.append(await visitor.next())
     return frames
+
+
+async def stopped(app: App, drain: float) -> None:
+    """Stop, and see that everything that was counted came to its end (G23)."""
+    await app.stop(drain)
+    assert unbalanced(app.stats()) == []
 
 
 class Gate:
@@ -73,7 +80,7 @@ def test_nothing_new_then_no_listener_then_the_clients(arun: Any) -> None:
             raise RuntimeError("a socket that cannot be closed")
 
         app.listeners += [close, lambda: seen.append("the second too")]
-        stopping = asyncio.ensure_future(app.stop(5))
+        stopping = asyncio.ensure_future(stopped(app, 5))
         await asyncio.sleep(0)  # one step: no listener, before anything else happens
         assert seen == ["draining", None, "the second too"]
         assert going(await visitor.until("gr:close"))
@@ -93,7 +100,7 @@ def test_who_waits_for_nothing_leaves_at_once_and_the_others_with_their_answer(a
         number = busy.send("wait")
         queued = busy.send("add", 2)
         await gate.begun.wait()
-        stopping = asyncio.ensure_future(app.stop(5))
+        stopping = asyncio.ensure_future(stopped(app, 5))
         assert going((await rest(idle))[-1])
         assert bare.id not in app.sessions
         late = busy.send("add", 3)
@@ -125,7 +132,7 @@ def test_every_answer_leaves_before_the_close(arun: Any) -> None:
         sent = {visitor: [visitor.send("work", n) for n in range(20)] for visitor in visitors}
         for visitor in visitors:
             await visitor.line.settled()
-        await app.stop(20)
+        await stopped(app, 20)
         for visitor in visitors:
             frames = await rest(visitor)
             answers = [frame["id"] for frame in frames if frame["type"] == "gr:result"]
@@ -147,7 +154,7 @@ def test_a_slow_reader_gets_its_answers_first(arun: Any) -> None:
         for _ in range(6):
             visitor.send("much")
         await steps()
-        stopping = asyncio.ensure_future(app.stop(10))
+        stopping = asyncio.ensure_future(stopped(app, 10))
         await steps(50)
         assert not stopping.done()
         visitor.line.resume()
@@ -175,7 +182,7 @@ def test_at_the_end_what_runs_is_cancelled_and_what_waits_did_not_run(arun: Any)
         first, second = visitor.send("long"), visitor.send("add")
         await visitor.line.settled()
         began = time.monotonic()
-        await app.stop(0.4)
+        await stopped(app, 0.4)
         assert 0.25 < time.monotonic() - began < 5
         frames = await rest(visitor)
         codes = {frame.get("id"): frame["data"]["code"] for frame in frames if "id" in frame}
@@ -201,7 +208,7 @@ def test_a_stuck_worker_costs_no_more_than_the_drain(arun: Any) -> None:
         number = visitor.send("stuck")
         await asyncio.to_thread(begun.wait)
         began = time.monotonic()
-        await app.stop(0.4)
+        await stopped(app, 0.4)
         assert time.monotonic() - began < 5
         frames = await rest(visitor)
         assert not [frame for frame in frames if frame.get("id") == number]
@@ -230,7 +237,7 @@ def test_jobs_and_timers_hold_nobody(arun: Any) -> None:
         visitor.session.spawn(ticker)
         visitor.session.tell("add", every=3600.0)
         await steps()
-        await asyncio.wait_for(app.stop(60), 10)
+        await asyncio.wait_for(stopped(app, 60), 10)
         assert ended == ["cancelled"]
         assert going((await rest(visitor))[-1])
 
@@ -260,7 +267,7 @@ def test_concurrent_handlers_and_queries_are_waited_for(arun: Any) -> None:
         second = two.send("gr:query", {"name": "model:count", "data": None})
         await gate.begun.wait()
         await asked.wait()
-        stopping = asyncio.ensure_future(app.stop(20))
+        stopping = asyncio.ensure_future(stopped(app, 20))
         await steps()
         gate.open.set()
         assert await one.answer(first) == "done"
@@ -284,7 +291,7 @@ def test_questions_to_users_are_over(arun: Any) -> None:
         visitor = await Visitor(app).open()
         number = visitor.send("ask")
         await visitor.until("gr:confirm")
-        await asyncio.wait_for(app.stop(60), 10)
+        await asyncio.wait_for(stopped(app, 60), 10)
         frames = await rest(visitor)
         assert [f["data"] for f in frames if f.get("id") == number] == [[None, None]]
         assert not [f for f in frames if f["type"] == "gr:confirm"]
@@ -305,7 +312,7 @@ def test_reactions_empty_their_queues(arun: Any) -> None:
         await app.start()
         for number in range(20):
             await app.events.trigger("model:changed", number)
-        await app.stop(20)
+        await stopped(app, 20)
         assert heard == list(range(20))
         assert app.events.counters["expired"] == 0
 
@@ -327,7 +334,7 @@ def test_a_session_that_is_opening_opens_first(arun: Any) -> None:
         visitor = Visitor(app)
         await visitor.hello()
         await gate.begun.wait()
-        stopping = asyncio.ensure_future(app.stop(20))
+        stopping = asyncio.ensure_future(stopped(app, 20))
         await steps()
         gate.open.set()
         frames = await rest(visitor)
@@ -349,9 +356,9 @@ def test_a_second_stop_waits_and_may_bring_the_end_nearer(arun: Any) -> None:
         visitor = await Visitor(app).open()
         number = visitor.send("wait")
         await gate.begun.wait()
-        first = asyncio.ensure_future(app.stop(60))
+        first = asyncio.ensure_future(stopped(app, 60))
         await steps()
-        longer = asyncio.ensure_future(app.stop(600))
+        longer = asyncio.ensure_future(stopped(app, 600))
         await steps()
         assert not first.done()
         await asyncio.wait_for(app.stop(0), 10)
@@ -371,7 +378,7 @@ def test_whoever_waits_for_a_stop_may_give_up(arun: Any) -> None:
         visitor = await Visitor(app).open()
         visitor.send("wait")
         await gate.begun.wait()
-        waiting = asyncio.ensure_future(app.stop(60))
+        waiting = asyncio.ensure_future(stopped(app, 60))
         await steps()
         waiting.cancel()
         await steps()

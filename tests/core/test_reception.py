@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
 from tests.core.visitor import Visitor
 
-from greenroom import App, Busy, Closed, Settings
+from greenroom import App, BadHandler, Busy, Closed, Settings
 from greenroom.testing import ManualClock
 
 
@@ -161,6 +162,84 @@ def test_a_second_hello_for_another_link_leaves_no_ghost(arun: Any, fields: dict
     arun(story)
 
 
+# -- revoked tokens -------------------------------------------------------------------------------
+
+
+def test_revoked_tokens_open_nothing_and_later_ones_do(arun: Any) -> None:
+    async def story() -> None:
+        async with App(state={"count": 1}) as app:
+            one, other = await Visitor(app).open(), await Visitor(app).open()
+            old = await one.call("gr:refresh")
+            session = one.session
+            await asyncio.to_thread(session.revoke_tokens)  # from any thread
+            for token in (one.welcome["token"], old["token"]):
+                for link in (None, one.welcome["link"]):
+                    close = await Visitor(app).hello(token=token, link=link)
+                    assert verdict(close) == ("unauthorized", "fresh")
+                    assert "revoked" in close["data"]["message"]
+            # What is connected stays, and gets nothing to come back with.
+            assert await one.call("gr:cancel", {"id": 77}) is False
+            assert (await one.call("gr:refresh"))["code"] == "unauthorized"
+            assert await one.call("gr:cancel", {"id": 77}) is False
+            # A token that the app itself makes afterwards is good, and so is another session's.
+            token, _ = app.reception.make_token(session, None)
+            again = await Visitor(app).open(token=token)
+            assert again.welcome["session"] == session.id
+            assert (await again.call("gr:refresh"))["expires"]
+            await Visitor(app).open(token=other.welcome["token"])
+
+    arun(story)
+
+
+def test_revoking_with_close_ends_what_is_connected(arun: Any) -> None:
+    async def story() -> None:
+        app = App(state={"count": 1})
+
+        async def log_out_everywhere(session: Any) -> str:
+            session.revoke_tokens(close=True)
+            return "out"
+
+        app.handlers.add(log_out_everywhere)
+        async with app:
+            one = await Visitor(app).open()
+            two = await Visitor(app).open(token=one.welcome["token"])
+            other = await Visitor(app).open()
+            one.send("log_out_everywhere")
+            for visitor in (one, two):
+                assert verdict(await visitor.until("gr:close")) == ("unauthorized", "fresh")
+            assert (await Visitor(app).hello(**two.back()))["type"] == "gr:close"
+            assert await other.call("gr:cancel", {"id": 77}) is False
+            assert len(app.sessions) == 2  # the session lives on: its server may still need it
+            app.revoke_tokens(close=True)
+            assert verdict(await other.until("gr:close")) == ("unauthorized", "fresh")
+
+    arun(story)
+
+
+def test_a_token_that_is_revoked_while_the_verifier_thinks_opens_nothing(arun: Any) -> None:
+    async def story() -> None:
+        app = App()
+        asked, go = asyncio.Event(), asyncio.Event()
+
+        @app.session_verifier
+        async def check(session: Any) -> bool:
+            if session is not None:
+                asked.set()
+                await go.wait()
+            return True
+
+        async with app:
+            visitor = await Visitor(app).open()
+            hello = asyncio.ensure_future(Visitor(app).hello(token=visitor.welcome["token"]))
+            await asked.wait()
+            visitor.session.revoke_tokens()
+            go.set()
+            assert verdict(await hello) == ("unauthorized", "fresh")
+            assert app.stats()["links"] == 1
+
+    arun(story)
+
+
 # -- verifiers ------------------------------------------------------------------------------------
 
 
@@ -233,6 +312,121 @@ def test_all_verifiers_must_agree_and_a_later_no_leaves_the_session_alone(arun: 
             visitor.line.close()
 
     arun(story)
+
+
+def test_a_verifier_is_asked_at_a_resume_too_and_its_no_leaves_the_link_waiting(arun: Any) -> None:
+    async def story() -> None:
+        app = App(state={"count": 0})
+        says: list[Any] = [{"name": "Ada", "admin": True}]
+        app.session_verifier(lambda: says[-1])
+        async with app:
+            visitor = await Visitor(app).open()
+            session = visitor.session
+            visitor.line.cut()
+            says.append(False)
+            assert verdict(await Visitor(app).hello(**visitor.back())) == ("unauthorized", "fresh")
+            assert session.userinfo == {"name": "Ada", "admin": True}
+            says.append({"admin": False})  # what it leaves out stays
+            back = Visitor(app)
+            await back.hello(**visitor.back())
+            assert back.welcome["resumed"]
+            assert session.userinfo == {"name": "Ada", "admin": False}
+            says.append(False)  # on an open connection too
+            assert verdict(await back.hello(**visitor.back())) == ("unauthorized", "fresh")
+            assert app.stats()["connections"] == 0
+
+    arun(story)
+
+
+def test_plain_verifiers_and_factories_run_on_threads_and_coroutines_on_the_loop(arun: Any) -> None:
+    async def story() -> None:
+        here = threading.current_thread()
+        ran: dict[str, threading.Thread] = {}
+
+        def fresh() -> dict[str, int]:
+            ran["factory"] = threading.current_thread()
+            return {"count": 3}
+
+        app = App(state=fresh)
+
+        @app.session_verifier
+        def check() -> bool:
+            ran["plain"] = threading.current_thread()
+            return True
+
+        @app.session_verifier
+        async def check_later() -> bool:
+            ran["async"] = threading.current_thread()
+            return True
+
+        async with app:
+            visitor = await Visitor(app).open()
+            assert visitor.session.state["count"] == 3
+            assert ran.pop("async") is here
+            assert {thread.name.rpartition("-")[0] for thread in ran.values()} == {"greenroom"}
+            ran.clear()
+            assert (await asyncio.to_thread(app.open_session)).state["count"] == 3
+            assert ran["factory"] is not here
+            app.open_session()  # on the loop it cannot wait
+            assert ran["factory"] is here
+
+    arun(story)
+
+
+def test_without_verifier_and_factory_a_hello_is_answered_at_once(arun: Any) -> None:
+    async def story() -> None:
+        async with App(state={"count": 0}) as app:
+            visitor = Visitor(app)
+            visitor.raw(type="gr:hello", data={"protocol": 1})
+            await steps(1)  # the wire of the memory transport
+            assert len(app.sessions) == 1
+
+    arun(story)
+
+
+def test_plain_verifiers_leave_half_of_the_threads_to_those_who_are_in(arun: Any) -> None:
+    async def story() -> None:
+        settings = Settings(workers=4, workers_max=4, watchdog=0)
+        app = App(settings=settings)
+        inside, go = threading.Semaphore(0), threading.Event()
+        asked: list[int] = []
+
+        @app.session_verifier
+        def check(headers: Any) -> bool:
+            if "slow" in headers:
+                asked.append(1)
+                inside.release()
+                go.wait()
+            return True
+
+        def add(payload: int) -> int:
+            return payload + 1
+
+        app.handlers.add(add)
+        async with app:
+            guest = await Visitor(app).open()
+            crowd = [Visitor(app, headers={"slow": "1"}) for _ in range(6)]
+            for each in crowd:
+                each.raw(type="gr:hello", data={"protocol": 1})
+            for _ in range(2):
+                await asyncio.to_thread(inside.acquire)
+            for each in crowd[:2]:
+                each.line.cut()  # who leaves does not give a thread back that is still taken
+            assert await guest.call("add", 1) == 2
+            assert len(asked) == 2
+            go.set()
+            for each in crowd[2:]:
+                assert (await each.next())["type"] == "gr:welcome"
+            assert len(asked) == 6
+            assert len(app.sessions) == 5
+
+    arun(story)
+
+
+def test_a_function_that_cannot_be_a_verifier_is_named_when_it_is_registered() -> None:
+    app = App()
+    with pytest.raises(BadHandler, match=r"session verifier .*payload"):
+        app.session_verifier(lambda payload: True)
 
 
 def test_no_session_exists_before_the_yes(arun: Any) -> None:
@@ -365,10 +559,14 @@ def test_who_says_nothing_is_closed_in_time(arun: Any) -> None:
             clock.advance(9.9)
             assert app.stats()["connections"] == 2
             clock.advance(0.2)
-            for visitor in (silent, slow):
-                assert verdict(await visitor.next())[0] == "bad_frame"
+            assert verdict(await silent.next())[0] == "bad_frame"
+            close = await slow.next()  # not its fault
+            assert (*verdict(close), close["data"]["after"]) == ("busy", "resume", 1.0)
             await steps()
-            assert app.stats()["connections"] == app.stats()["tasks"] == 0
+            stats = app.stats()
+            assert (stats["connections"], stats["tasks"]) == (0, 0)
+            assert stats["closes"] == {"bad_frame": 1, "busy": 1}
+            assert stats["hellos"]["abandoned"] == 1
 
         async with App(clock=clock, settings=Settings(hello_timeout=0)) as app:
             patient = Visitor(app)
@@ -435,6 +633,142 @@ def test_newcomers_from_one_address_are_capped_by_the_minute(arun: Any) -> None:
                 await Visitor(app, peer=peer).open(**fields)
             clock.advance(60)
             await Visitor(app, peer="203.0.113.5").open()
+
+    arun(story)
+
+
+def test_who_asks_and_is_refused_counts_as_a_newcomer_too(arun: Any) -> None:
+    """So nobody can try a verifier's patience a thousand times a minute."""
+
+    async def story() -> None:
+        clock = ManualClock(start=6_000.0)
+        app = App(clock=clock, settings=Settings(max_sessions_per_peer=3))
+        asked: list[int] = []
+
+        @app.session_verifier
+        def check() -> bool:
+            asked.append(1)
+            return False
+
+        async with app:
+            closes = [
+                verdict(await Visitor(app, peer=f"2001:db8::{n}").hello()) for n in range(1, 6)
+            ]
+            assert closes == [("unauthorized", "never")] * 3 + [("busy", "fresh")] * 2
+            assert (len(asked), app.reception.refused.total()) == (3, 5)
+
+    arun(story)
+
+
+def test_nobody_is_asked_and_no_state_is_made_when_there_is_no_room(arun: Any) -> None:
+    async def story() -> None:
+        made: list[int] = []
+
+        def fresh() -> dict[str, int]:
+            made.append(1)
+            return {}
+
+        def check() -> bool:
+            made.append(2)
+            return True
+
+        app = App(state=fresh, settings=Settings(max_sessions=1))
+        app.session_verifier(check)
+        async with app:
+            await Visitor(app).open()
+            assert verdict(await Visitor(app).hello()) == ("busy", "fresh")
+            with pytest.raises(Busy):
+                app.open_session()
+            assert made == [2, 1]
+            assert app.reception.refused.total() == 1
+
+    arun(story)
+
+
+def test_connections_that_say_nothing_are_capped_for_each_address(arun: Any) -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        settings = Settings(max_waiting_per_peer=2, hello_timeout=10)
+        async with App(clock=clock, settings=settings) as app:
+            mute = [Visitor(app, peer="203.0.113.5") for _ in range(2)]
+            with pytest.raises(Busy, match="this address"):
+                Visitor(app, peer="203.0.113.5")
+            assert app.stats()["connections_refused"] == 1
+            await Visitor(app, peer="203.0.113.6").open()
+            for _ in range(5):  # where nobody knows the peer, nobody is counted
+                Visitor(app, peer="127.0.0.1")
+                Visitor(app)
+            await mute[0].open()  # a welcome makes room
+            third = Visitor(app, peer="203.0.113.5")
+            with pytest.raises(Busy):
+                Visitor(app, peer="203.0.113.5")
+            third.line.cut()  # and so does an end
+            Visitor(app, peer="203.0.113.5")
+            clock.advance(11)  # and so does time
+            await Visitor(app, peer="203.0.113.5").open()
+            await Visitor(app, peer="203.0.113.5").open()
+            assert len(app.reception.peers) == 0
+
+    arun(story)
+
+
+def test_hellos_that_are_being_answered_are_capped(arun: Any) -> None:
+    async def story() -> None:
+        app = App(settings=Settings(max_hellos=2))
+        go = asyncio.Event()
+
+        @app.session_verifier
+        async def check() -> bool:
+            await go.wait()
+            return True
+
+        async with app:
+            waiting = [Visitor(app) for _ in range(2)]
+            for visitor in waiting:
+                visitor.raw(type="gr:hello", data={"protocol": 1})
+            close = await Visitor(app).hello()
+            assert verdict(close) == ("busy", "resume")  # nobody loses a session by it
+            assert 2.5 <= close["data"]["after"] <= 7.5
+            assert app.reception.refused.total() == 1
+            waiting[0].line.cut()
+            await steps()
+            third = Visitor(app)
+            third.raw(type="gr:hello", data={"protocol": 1})
+            go.set()
+            for visitor in (waiting[1], third):
+                assert (await visitor.next())["type"] == "gr:welcome"
+
+    arun(story)
+
+
+def test_a_further_hello_is_answered_in_time_too(arun: Any) -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        app = App(clock=clock, settings=Settings(hello_timeout=10, ping=0))
+        slow: list[int] = []
+
+        @app.session_verifier
+        async def check() -> bool:
+            if slow:
+                await asyncio.Event().wait()
+            return True
+
+        async with app:
+            visitor = await Visitor(app).open()
+            clock.advance(60)
+            slow.append(1)
+            visitor.raw(type="gr:hello", data={"protocol": 1, **visitor.back()})
+            await steps()
+            clock.advance(9)
+            assert app.stats()["connections"] == 1
+            clock.advance(2)
+            assert verdict(await visitor.until("gr:close")) == ("busy", "resume")
+            await steps()
+            assert (app.stats()["connections"], app.stats()["tasks"]) == (0, 0)
+            slow.clear()
+            back = Visitor(app)
+            await back.hello(**visitor.back())
+            assert back.welcome["resumed"]
 
     arun(story)
 

@@ -32,7 +32,6 @@ def test_the_environment_is_read_by_name_and_type() -> None:
         "GREENROOM_ORIGINS": "https://a.example, https://b.example,",
         "GREENROOM_HOSTS": "",
         "GREENROOM_TURN_TIMEOUT": "none",
-        "GREENROOM_AUTHORIZE": "os.system",  # no text makes a function
         "GREENROOM_TRACE": "1",  # a switch of the build, none of ours
         "WINDOW": "7",
     }
@@ -66,11 +65,88 @@ def test_the_environment_of_the_process_is_the_apps(monkeypatch: pytest.MonkeyPa
         ("EXPOSE", "all", "expose must be one of public, decorated"),
         ("WINDOW", "-1", "window must not be negative"),
         ("WINDOW", "nan", "window must not be negative"),
+        ("AUTHORIZE", "os.system", "authorize is a function"),  # no text makes a function
+        ("SECRRET", "x", "did you mean GREENROOM_SECRET?"),
+        ("MAX_SESSION_PER_PEER", "5", "did you mean GREENROOM_MAX_SESSIONS_PER_PEER?"),
+        ("TRUSTED_PROXY", "::1", "did you mean GREENROOM_TRUSTED_PROXIES?"),
+        ("secret", "x", "did you mean GREENROOM_SECRET?"),
     ],
 )
 def test_a_bad_variable_is_named(name: str, value: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Settings.from_env({f"GREENROOM_{name}": value})
+
+
+def test_a_variable_that_is_no_setting_is_named_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    others = {
+        "GREENROOM_TRACE": "1",  # of the build
+        "GREENROOM_SEED": "1",  # of the tests
+        # what Kubernetes tells about a service called greenroom
+        "GREENROOM_SERVICE_HOST": "10.0.0.1",
+        "GREENROOM_SERVICE_PORT_WEB": "80",
+        "GREENROOM_PORT": "tcp://10.0.0.1:80",
+        "GREENROOM_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    assert Settings.from_env(others) == Settings()
+    assert not caplog.records
+    assert Settings.from_env({"GREENROOM_COLOUR_SCHEME": "green"}) == Settings()
+    assert [r.getMessage() for r in caplog.records] == [
+        "GREENROOM_COLOUR_SCHEME is no setting of Greenroom, and is not looked at"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("script https://cdn.example", "should be a directive"),
+        ("script-src", "should be a directive"),
+        ("", "should be a directive"),
+        ("base-uri 'self'", "should be a directive"),
+        ("img-src https://a.example; script-src *", "may not stand there"),
+        ("img-src https://a.example\r\nset-cookie: a=b", "may not stand there"),
+        ("img-src https://\u00e4.example", "may not stand there"),
+    ],
+)
+def test_a_source_for_the_policy_is_looked_at(entry: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Settings(csp=(entry,))
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("origins", "a.example"),
+        ("origins", "null"),
+        ("origins", "https://*.example"),
+        ("origins", "https://a.example/page"),
+        ("hosts", "https://a.example"),
+        ("hosts", "*.example"),
+        ("hosts", "a.example/x"),
+        ("trusted_proxies", "nginx"),
+        ("trusted_proxies", "10.0.0.0/33"),
+        ("trusted_proxies", ""),
+    ],
+)
+def test_an_entry_that_would_match_nothing_is_an_error(name: str, entry: str) -> None:
+    with pytest.raises(ValueError, match=f"Settings.{name}: .* matches nothing, write"):
+        Settings(**{name: (entry,)})  # type: ignore[arg-type]
+
+
+def test_entries_that_match_something_are_taken() -> None:
+    Settings(
+        origins=("*", "https://a.example", "http://a.example:81/", "http://[::1]:80"),
+        hosts=("*", "a.example", "a.example:81", "[::1]", "localhost:8000", "10.0.0.1"),
+        trusted_proxies=("*", "10.0.0.1", "10.0.0.0/8", "10.0.0.1/8", "::1", "fd00::/8"),
+    )
+
+
+def test_sources_for_the_policy_come_from_the_environment_too() -> None:
+    settings = Settings.from_env(
+        {"GREENROOM_CSP": "script-src https://cdn.example, img-src https:"}
+    )
+    assert settings.csp == ("script-src https://cdn.example", "img-src https:")
 
 
 def test_a_file_may_hold_a_table_or_nothing_else(tmp_path: Path) -> None:
@@ -123,7 +199,7 @@ def test_the_pool_has_a_size(workers: tuple[int, int]) -> None:
 def test_limits_may_be_switched_off() -> None:
     for spec in dataclasses.fields(Settings):
         if isinstance(getattr(Settings(), spec.name), (int, float)) and spec.name not in (
-            "debug", "log_to_client", "workers", "workers_max",
+            "debug", "uploads", "log_to_client", "workers", "workers_max",
         ):  # fmt: skip
             Settings().but(**{spec.name: 0})
     with pytest.raises(TypeError, match="unexpected keyword"):

@@ -18,7 +18,9 @@ def test_a_token_says_what_was_signed() -> None:
     text, expires = TOKENS.sign("S1", None, 1000.0)
     assert expires == 1100.0
     token = TOKENS.verify(text, None, 1099.0)
-    assert dataclasses.astuple(token) == ("S1", 1000.0, 1100.0, None)
+    assert dataclasses.astuple(token) == ("S1", 1000.0, 1100.0, 0, None)
+    text, _ = TOKENS.sign("S1", None, 1000.0, 7)
+    assert TOKENS.verify(text, None, 1099.0).generation == 7
 
 
 def test_it_expires() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.conftest import LOOPS, run_clean
 
 HERE = Path(__file__).parent
 
@@ -18,3 +20,10 @@ def quiet() -> Generator[None]:
     logger.setLevel(logging.CRITICAL + 1)
     yield
     logger.setLevel(level)
+
+
+@pytest.fixture
+def serve() -> Callable[..., Any]:
+    """``arun`` for real servers, on the loop that ``greenroom run`` uses where there is one."""
+    factory = LOOPS.get("uvloop", LOOPS["asyncio"])
+    return lambda story, timeout=60: run_clean(factory, story, timeout)

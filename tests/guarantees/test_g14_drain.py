@@ -61,7 +61,7 @@ class Caller:
                 self.outcomes[tag] = ""
 
 
-@pytest.mark.parametrize("options", [()], ids=["run"])
+@pytest.mark.parametrize("options", [(), ("--asgi",)], ids=["run", "asgi"])
 def test_g14_rolling_restarts_under_load(options: tuple[str, ...], tmp_path: Path) -> None:
     seed = int(ONLY) if ONLY else 14
     journal = tmp_path / "journal"

@@ -26,7 +26,7 @@ from tests.support.served import echoing
 LIMIT = 16 * 1024 * 1024
 SOAK = int(os.environ.get("GREENROOM_FUZZ", "0")) or 20_000
 RELAXED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
-short = settings(max_examples=100, deadline=None, suppress_health_check=RELAXED)
+short = settings(max_examples=60, deadline=None, suppress_health_check=RELAXED)
 long = settings(max_examples=SOAK, deadline=None, suppress_health_check=RELAXED)
 
 
@@ -129,7 +129,7 @@ def heads(draw: st.DrawFn) -> bytes:
             case _:
                 lines.insert(at, draw(st.text(st.characters(max_codepoint=255), max_size=20)))
     end = draw(st.sampled_from(["\r\n\r\n"] * 6 + ["\n\n", "\r\n", "", "\r\n\r\n\r\n"]))
-    return ("\r\n".join(lines) + end).encode("latin-1")
+    return ("\r\n".join(lines) + end).encode("latin-1", "replace")
 
 
 # -- what must come of it -----------------------------------------------------------------------
@@ -145,13 +145,16 @@ def agrees(answer: Answer, wanted: Answer, adapter: str) -> bool:
 
 
 async def send_stream(port: int, stream: bytes, at: list[int] | None, adapter: str) -> None:
-    model = Model(LIMIT)
-    model.feed(stream + GOODBYE)
+    models = [Model(LIMIT), Model(LIMIT, minimal=True)]
+    for model in models:
+        model.feed(stream + GOODBYE)
     async with opened(port) as client:
         await client.send(*split(stream, at), GOODBYE)
         await client.until(lambda: client.ended, f"the end of {stream!r}")
         answer = read_answer(client.received)
-    assert agrees(answer, model.answer, adapter), f"{answer} instead of {model.answer}"
+    assert any(agrees(answer, model.answer, adapter) for model in models), (
+        f"{answer} instead of {models[0].answer}"
+    )
 
 
 async def send_garbage(port: int, stream: bytes, at: list[int] | None) -> None:

@@ -17,14 +17,12 @@ from tests.conftest import LOOPS, run_clean
 from tests.support.byteline import ByteLine
 from tests.support.proxy import Proxy
 from tests.support.seeds import CUTS, DEFAULT, replayable, seeds
-from tests.support.served import served
+from tests.support.served import served_by
 from tests.support.stage import Stage, canonical
 from tests.support.story import Story
 from tests.support.tcpstory import TcpStory
 from tests.support.verdict import Verdict
 from tests.support.visitor import Visitor
-
-from greenroom.adapters import asgi
 
 #: Servers with room for everything, with little, with almost none, and with worker threads.
 KINDS: tuple[dict[str, Any], ...] = (
@@ -64,15 +62,16 @@ def test_g1_cut_anywhere_in_memory(kind: int) -> None:
     assert met["cuts"]
 
 
-def test_g1_cut_anywhere_over_tcp() -> None:
-    """The same through uvicorn, the ASGI adapter and a proxy that cuts at a byte of either way."""
+@pytest.mark.parametrize("adapter", ["asgi", "websocket"])
+def test_g1_cut_anywhere_over_tcp(adapter: str) -> None:
+    """The same through a server, its adapter and a proxy that cuts at a byte of either way."""
     met: Counter[str] = Counter()
 
     async def main() -> None:
         stage = Stage(threads=True, log_bytes=1500, max_sessions_per_peer=0)
-        async with stage.app, served(asgi.application(stage.app)) as port:
+        async with stage.app, served_by(adapter, stage.app) as port:
             with Proxy(port) as proxy:
-                for seed in seeds(0.15):
+                for seed in seeds(0.1):
                     rng = random.Random(seed)
                     story = TcpStory(stage, proxy, rng, cuts=rng.randrange(1, 8))
                     with replayable(seed):

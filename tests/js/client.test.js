@@ -273,6 +273,36 @@ test("the token is renewed at half its life", async () => {
   assert.deepEqual([...stage.store.items.values()], ["T2"]);
 });
 
+test("short lives, clocks that are ahead, and refusals", async (t) => {
+  const errors = t.mock.method(console, "error", () => {});
+  const cases = [
+    [4, 5], [20, 10], [-100, 30], [0.001, 5], // our clock may be ahead of the server's
+    [10 * 86400, 12 * 3600],
+  ];
+  for (const [left, wait] of cases) {
+    const stage = new Stage();
+    stage.open();
+    stage.welcome({ expires: stage.clock.wall() + left, ping: 0, dead: 0 });
+    await stage.clock.pass(wait - 0.01);
+    assert.deepEqual(stage.sent, [], String(left));
+    await stage.clock.pass(0.02);
+    assert.deepEqual(stage.sent, [{ type: "gr:refresh", id: 1 }]);
+  }
+  const stage = new Stage();
+  stage.open();
+  stage.welcome({ expires: stage.clock.wall() + 200, ping: 0, dead: 0 });
+  await stage.clock.pass(100);
+  stage.say({ type: "gr:error", seq: 1, id: 1, data: { code: "busy", message: "not now" } });
+  await settle();
+  assert.equal(errors.mock.calls.length, 1);
+  await stage.clock.pass(31);
+  assert.deepEqual(stage.sent.filter((frame) => frame.type === "gr:refresh"), [{ type: "gr:refresh", id: 2 }]);
+  stage.say({ type: "gr:error", seq: 2, id: 2, data: { code: "unauthorized", message: "revoked" } });
+  await settle();
+  await stage.clock.pass(3600);
+  assert.deepEqual(stage.sent.filter((frame) => frame.type === "gr:refresh"), []); // revoked is revoked
+});
+
 test("never: closed for good, and ready says so", async () => {
   const stage = new Stage();
   stage.open();

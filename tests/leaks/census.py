@@ -8,9 +8,10 @@ import gc
 import weakref
 from collections import Counter
 from collections.abc import Generator
+from types import FrameType
 from typing import Any
 
-PATIENCE = 1.0  # seconds until something that should go at once counts as a leak
+PATIENCE = 10.0  # seconds until something that should go at once counts as a leak
 
 
 @contextlib.contextmanager
@@ -68,21 +69,19 @@ class Going:
 def holders(thing: Any, depth: int = 4) -> str:
     """Who holds a thing, and who holds those: for the message of a failed test."""
     lines: list[str] = []
-    seen: set[int] = {id(lines)}
+    seen: set[int] = set()
 
     def look(target: Any, level: int) -> None:
-        if level > depth or len(lines) > 60:
-            return
         for holder in gc.get_referrers(target):
-            if id(holder) in seen or type(holder).__name__ in ("frame", "list_iterator"):
-                if type(holder).__name__ == "frame" and holder.f_globals is not globals():
-                    lines.append("  " * level + f"frame {holder.f_code.co_qualname}")
+            if level > depth or len(lines) > 60 or id(holder) in seen:
                 continue
             seen.add(id(holder))
-            if holder is target or type(holder).__name__ == "cell" and level > depth:
+            if isinstance(holder, FrameType):
+                if holder.f_globals is not globals():
+                    lines.append(f"{'  ' * level}frame {holder.f_code.co_qualname}")
                 continue
-            text = repr(holder) if not isinstance(holder, (dict, list)) else type(holder).__name__
-            lines.append("  " * level + f"{type(holder).__name__} {text[:150]}")
+            text = "" if isinstance(holder, (dict, list)) else repr(holder)[:120]
+            lines.append(f"{'  ' * level}{type(holder).__name__} {text}")
             look(holder, level + 1)
 
     look(thing, 0)

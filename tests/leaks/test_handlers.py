@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.core.visitor import Visitor
-from tests.leaks.visits import Expected, Visit, rest, tell_visits
+from tests.leaks.visits import Expected, Visit, advance, rest, tell_visits
 
 import greenroom as gr
 from greenroom import App
@@ -117,8 +117,8 @@ def shape(fn: Callable[..., Any], end: str) -> Callable[[App], Visit]:
             visitor.send("gr:cancel", {"id": number})
             assert (await visitor.answer(number))["code"] == "cancelled"
         elif end == "timed out":
-            visitor.app.clock.advance(1.0)
-            visitor.app.clock.advance(1.0)
+            advance(visitor, 1.0)
+            advance(visitor, 1.0)
             assert (await visitor.answer(number))["code"] == "timeout"
         elif end == "close":
             await rest(visitor)

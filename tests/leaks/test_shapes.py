@@ -1,4 +1,4 @@
-"""What else a session can have: timers, jobs, questions, subscriptions, groups, views that return."""
+"""What else a session can have: timers, jobs, questions, subscriptions, views that return."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.core.visitor import Visitor
-from tests.leaks.visits import Expected, Shape, Visit, rest, tell_visits
+from tests.leaks.visits import Expected, Shape, Visit, advance, rest, tell_visits
 
 import greenroom as gr
 from greenroom import App
@@ -153,7 +153,7 @@ def timers(app: App) -> Visit:
 
     async def visit(visitor: Visitor) -> None:
         await visitor.call("start")
-        visitor.app.clock.advance(2.0)  # type: ignore[attr-defined]
+        advance(visitor, 2.0)
         await visitor.call("plain")
 
     return visit
@@ -244,11 +244,12 @@ def asks(app: App) -> Visit:
             await session.ask("fails")
         late = session.ask("waits", timeout=0.5)
         later = session.ask("plain", timeout=0.5)
-        visitor.app.clock.advance(1.0)  # type: ignore[attr-defined]
+        advance(visitor, 1.0)
         for question in (late, later):
             with contextlib.suppress(gr.Timeout):
                 await question
         del question, late, later
+
         def from_thread() -> None:
             with contextlib.suppress(Expected):
                 session.ask("fails").result()
@@ -291,7 +292,7 @@ def partial_pushes(app: App) -> Visit:
             while visitor.session.running is None:
                 await asyncio.sleep(0)
             while not any(frame["type"] == "app:part" for frame in visitor.frames):
-                visitor.app.clock.advance(0.5)  # type: ignore[attr-defined]
+                advance(visitor, 0.5)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.01):
                         await visitor.next()
@@ -529,7 +530,7 @@ def questions_to_the_user(app: App) -> Visit:
         return session.confirm("sure?").result()
 
     def forgets(session: gr.Session) -> None:
-        session.confirm("never looked at")
+        _ = session.confirm("never looked at")
 
     for fn in (asks, asks_on_worker, forgets):
         app.handlers.add(fn)
@@ -542,7 +543,7 @@ def questions_to_the_user(app: App) -> Visit:
             await visitor.answer(number)
         number = visitor.send("asks")
         await visitor.until("gr:confirm")
-        visitor.app.clock.advance(2.0)  # type: ignore[attr-defined]
+        advance(visitor, 2.0)
         await visitor.answer(number)
         await visitor.call("forgets")
         visitor.session.spawn(asks)
@@ -566,7 +567,7 @@ def views_that_return(app: App) -> Visit:
         again = Visitor(visitor.app)
         await again.hello(**visitor.back())
         assert again.welcome["resumed"]
-        visitor.app.clock.advance(100.0)  # type: ignore[attr-defined]
+        advance(visitor, 100.0)
         visitor.line = again.line
 
     return visit
@@ -582,7 +583,7 @@ def lines_that_break(app: App) -> Visit:
         wrong = Visitor(visitor.app)
         wrong.raw(type="gr:nonsense")
         await rest(wrong)
-        visitor.app.clock.advance(20.0)  # type: ignore[attr-defined]
+        advance(visitor, 20.0)
         await rest(silent)
         visitor.line.stall()
         visitor.send("plain")

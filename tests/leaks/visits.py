@@ -1,4 +1,4 @@
-"""Visits without the collector: what they made must go by itself, and leave no circle of any kind."""
+"""Visits without the collector: what they made must go by itself and leave no circle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.leaks.census import Going, circles, collector_off
 from greenroom import App, Settings
 from greenroom.testing import ManualClock
 
-__all__ = ["Expected", "Shape", "Visit", "rest", "tell_visits"]
+__all__ = ["Expected", "Shape", "Visit", "advance", "rest", "tell_visits"]
 
 #: What a visitor does, and what an app is made of that allows it.
 Visit = Callable[[Visitor], Awaitable[None]]
@@ -32,6 +32,13 @@ async def rest(visitor: Visitor) -> None:
     with contextlib.suppress(EOFError):
         while True:
             await visitor.next()
+
+
+def advance(visitor: Visitor, seconds: float) -> None:
+    """Move the clock of the visitor's app."""
+    clock = visitor.app.clock
+    assert isinstance(clock, ManualClock)
+    clock.advance(seconds)
 
 
 async def tell_visits(shape: Shape, **options: Any) -> None:

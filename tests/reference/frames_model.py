@@ -51,11 +51,16 @@ def legal(code: int) -> bool:
 
 
 class Model:
-    """Feed it bytes; look at ``answer``."""
+    """Feed it bytes; look at ``answer``.
 
-    def __init__(self, limit: int = 0) -> None:
+    ``minimal``: a length in more bytes than it needs is refused. 5.2 forbids it to the sender, and
+    does not say what a receiver does.
+    """
+
+    def __init__(self, limit: int = 0, *, minimal: bool = False) -> None:
         self.answer = Answer()
         self._limit = limit
+        self._minimal = minimal
         self._kind = 0  # of the message in fragments; 0: there is none
         self._parts = b""
         self._decoder: codecs.IncrementalDecoder | None = None
@@ -100,6 +105,8 @@ class Model:
                 size = size << 8 | (yield)
             if size >> 63:
                 raise Broken(1002, 1009)  # 5.2: the highest bit is 0
+            if self._minimal and size < (126 if wide == 2 else 1 << 16):
+                raise Broken(1002)
         if opcode in DATA and self._limit and len(self._parts) + size > self._limit:
             raise Broken(1009)
         key = []

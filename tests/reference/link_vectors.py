@@ -12,7 +12,7 @@ from greenroom.core.budget import Budget
 from greenroom.core.hello import Profile, read_hello
 from greenroom.core.link import Request, ServerLink
 from greenroom.core.settings import Settings
-from greenroom.core.types import Packet
+from greenroom.core.types import FileRef, Packet
 
 FILE = Path(__file__).parents[1] / "vectors" / "link_server.json"
 ROOM = 64 * 1024
@@ -46,6 +46,15 @@ class Recorded(ServerLink):
     def _fire(self, event: str, *args: Any) -> None:
         self.cells.append(f"{event} {self.state}")
         super()._fire(event, *args)
+
+
+def shown(value: Any) -> Any:
+    """What a link read, as JSON shows it: files by their names on the wire."""
+    if isinstance(value, FileRef):
+        return {"$file": value.id, "name": value.name, "mime": value.mime, "size": value.size}
+    if isinstance(value, dict):
+        return {key: shown(item) for key, item in value.items()}
+    return [shown(item) for item in value] if isinstance(value, list) else value
 
 
 class Replay:
@@ -116,7 +125,7 @@ class Replay:
                 "kind": request.kind,
                 "id": request.id,
                 "type": request.type,
-                "data": None if request.kind == "hello" else request.data,
+                "data": None if request.kind == "hello" else shown(request.data),
                 "context": request.context,
             }
             for request in self.link.receive(Packet(data), now)

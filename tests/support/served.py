@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 
+from greenroom.adapters import asgi, websocket
+from greenroom.adapters.serving import HttpServer, open_socket, server_config
+from greenroom.core.calm import CalmFilter
 from greenroom.testing import echo
+
+
+@contextlib.asynccontextmanager
+async def served_by(adapter: str, app: Any) -> AsyncGenerator[int]:
+    """Serve ``app``, which the caller starts and stops, with ``asgi`` or ``websocket``; the port."""
+    if adapter == "asgi":
+        async with served(asgi.application(app)) as port:
+            yield port
+    else:
+        async with websocket.Server(app, port=0) as server:
+            yield server.port
 
 
 class _Server(uvicorn.Server):
@@ -62,3 +78,36 @@ async def running(server: Any) -> AsyncGenerator[int]:
         finally:
             server.should_exit = True
             await task
+
+
+@contextlib.asynccontextmanager
+async def served_as_run(
+    app: Any, adapter: str = "asgi", *, public: Path | None = None
+) -> AsyncGenerator[int]:
+    """Serve ``app`` on ``adapter`` with what ``greenroom run`` gives it; the port.
+
+    The app runs before and is stopped afterwards. What uvicorn says is kept calm, as there.
+    """
+    application = asgi.application(app, bind="127.0.0.1", public=public)
+    server = HttpServer(
+        server_config(application, app.settings.max_frame_in),
+        protocol=websocket.switch(application) if adapter == "websocket" else None,
+    )
+    server.config.load()
+    calm = CalmFilter()
+    logger = logging.getLogger("uvicorn.error")
+    logger.addFilter(calm)
+    try:
+        async with app:
+            with open_socket("127.0.0.1", 0) as sock:
+                task = asyncio.create_task(server.serve(sockets=[sock]))
+                await server.ready.wait()
+                try:
+                    yield sock.getsockname()[1]
+                finally:
+                    await app.stop()
+                    await application.closed()
+                    server.should_exit = True
+                    await task
+    finally:
+        logger.removeFilter(calm)
