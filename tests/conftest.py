@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib.util
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 import pytest
+
+from greenroom import App
+from greenroom.testing import assert_conserved
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -46,6 +49,20 @@ def run_clean(
         gc.collect()  # an exception nobody fetched is reported when its task dies
     assert not complaints, "\n".join(complaints)
     return result
+
+
+@pytest.fixture(autouse=True, scope="session")
+def conserved() -> Generator[None]:
+    """G23 at the end of every test: whenever an app has stopped, its counters add up."""
+    stop = App.stop
+
+    async def stop_and_check(app: App, drain: float | None = None) -> None:
+        await stop(app, drain)
+        assert_conserved(app)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(App, "stop", stop_and_check)
+        yield
 
 
 @pytest.fixture(params=list(LOOPS))

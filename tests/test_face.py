@@ -91,10 +91,10 @@ def test_importing_it_imports_no_server_and_no_notebook(code: str) -> None:
     assert imported_by(code).isdisjoint(HEAVY)
 
 
-def test_the_testing_tools_are_two() -> None:
+def test_the_testing_tools_are_three() -> None:
     import greenroom.testing
 
-    assert greenroom.testing.__all__ == ["ManualClock", "adapter_conformance"]
+    assert greenroom.testing.__all__ == ["ManualClock", "adapter_conformance", "assert_conserved"]
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

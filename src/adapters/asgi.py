@@ -6,7 +6,8 @@
     fastapi_app.mount("/live", asgi.application(app))
 
 Below the mount are ``/ws``, ``/greenroom.js`` and its siblings, ``/view/<label>`` for the pages of
-``app.show``, and at ``/`` the public folder where one is given.
+``app.show``, ``/healthz``, ``/metrics`` when asked for, and at ``/`` the public folder where one is
+given.
 
 Owner: the loop that the server calls us on, which is the app's. What one WebSocket does is in
 ``asgi_socket.py``.
@@ -27,6 +28,7 @@ from . import file_routes
 from .asgi_socket import Receive, Scope, Send, Socket
 from .base import Connection, Host, Profile, Transport
 from .guard import Head, host_allowed, is_loopback, origin_allowed
+from .operations import HEALTH, METRICS, Operated, health, metrics
 from .pages import CHUNK, Answer, Handlers, Pages, View, plain
 
 __all__ = ["Application", "application", "lifespan"]
@@ -42,13 +44,12 @@ class AnySocket(Transport, Protocol):
     over: asyncio.Future[None]
 
 
-class AsgiHost(Host, Protocol):
+class AsgiHost(Host, Operated, Protocol):
     """What we use of an app beyond what every adapter does."""
 
     @property
-    def phase(self) -> str: ...
-    @property
     def loop(self) -> asyncio.AbstractEventLoop | None: ...
+    def turned_away(self, reason: str) -> None: ...
     @property
     def listeners(self) -> list[Callable[[], object]]: ...
     @property
@@ -179,11 +180,15 @@ class Application:
         return host_allowed(head, self.app.settings, loopback=loopback)
 
     async def _http(self, head: Head, method: str, receive: Receive, send: Send) -> None:
-        if not self._host_allowed(head):
+        if head.path == HEALTH:
+            await respond(send, await health(self.app, method), with_body=method != "HEAD")
+        elif not self._host_allowed(head):
             await respond(send, _WRONG_HOST, with_body=method != "HEAD")
         elif head.path == SOCKET:
             answer = plain(426, "this is a WebSocket", [("upgrade", "websocket")])
             await respond(send, answer, with_body=method != "HEAD")
+        elif head.path == METRICS and (told := metrics(self.app, method, head)) is not None:
+            await respond(send, told, with_body=method != "HEAD")
         elif head.path.startswith(file_routes.PREFIX):
             app = self.app
             await file_routes.serve(app.files, app.settings, head, method, receive, send)

@@ -29,7 +29,7 @@ from typing import Any, Final, TypeGuard
 
 from ..core.packet import decode_binary, encode_binary
 from ..core.types import Packet
-from .base import CLOSE_GRACE, ROOM, Connection, legal_close, packet_size, refuse_oversize
+from .base import CLOSE_GRACE, ROOM, Connection, legal_close, packet_size
 
 __all__ = ["Message", "Receive", "Scope", "Send", "Socket"]
 
@@ -216,7 +216,7 @@ class Socket:
                 except ValueError:
                     packet = NOT_JSON
             if limit and size > limit:
-                refuse_oversize(self, limit)
+                connection.refuse("too_large", f"a frame is larger than {limit} bytes")
             else:
                 connection.receive(packet)
 

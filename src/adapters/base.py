@@ -12,8 +12,9 @@ on the app's loop:
    kind of transport: whether strangers can reach it, whether a silent peer is dead, whether it
    can join messages in one write, and how large one may be.
 3. Every packet that arrives: ``connection.receive(packet)``, in order, whole, once.
-   A packet above ``settings.max_frame_in`` is not handed over: :func:`refuse_oversize`. What
-   still arrives after a close is read and thrown away.
+   A packet above ``settings.max_frame_in`` is not handed over: ``connection.refuse("too_large",
+   why)`` ends the connection and counts it. What still arrives after a close is read and thrown
+   away.
 4. When the end has come, from whichever side: ``connection.eof()``, once.
 
 The app in turn calls the transport (:class:`~greenroom.core.types.Transport`), on its loop only:
@@ -55,10 +56,10 @@ __all__ = [
     "Packet",
     "Profile",
     "Transport",
+    "close_with",
     "find",
     "legal_close",
     "packet_size",
-    "refuse_oversize",
 ]
 
 ROOM: Final = 64 * 1024  #: bytes; with more buffered a transport is handed nothing
@@ -76,6 +77,7 @@ class Connection(Protocol):
         ...
 
     def receive(self, packet: Packet) -> None: ...
+    def refuse(self, code: str, message: str) -> None: ...
     def drained(self) -> None: ...
     def eof(self) -> None: ...
 
@@ -130,9 +132,9 @@ def legal_close(code: int, reason: str) -> tuple[int, str]:
     return code, raw[:123].decode("utf-8", "ignore")
 
 
-def refuse_oversize(transport: Transport, limit: int) -> None:
-    """Close on a client that sent more than ``max_frame_in`` in one packet."""
-    close = make_close("too_large", f"a frame is larger than {limit} bytes")
+def close_with(transport: Transport, code: str, message: str) -> None:
+    """Say why, and close: what an app's connection does when it is told to ``refuse``."""
+    close = make_close(code, message)
     if close.packet is not None:
         transport.send([close.packet])
     transport.close(close.ws_code, close.reason)

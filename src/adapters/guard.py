@@ -28,7 +28,15 @@ from urllib.parse import urlsplit
 
 from ..core.settings import Settings
 
-__all__ = ["Head", "binding_name", "host_allowed", "is_loopback", "new_binding", "origin_allowed"]
+__all__ = [
+    "Head",
+    "binding_name",
+    "host_allowed",
+    "is_loopback",
+    "names_us",
+    "new_binding",
+    "origin_allowed",
+]
 
 DEFAULT_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 BINDING: Final = re.compile(r"[\w-]{16,128}\Z", re.ASCII)
@@ -134,6 +142,12 @@ def host_allowed(head: Head, settings: Settings, *, loopback: bool) -> bool:
         allowed = {entry.lower() for entry in settings.hosts}
         return "*" in allowed or name in allowed or full in allowed
     return not loopback or name in LOCAL_NAMES
+
+
+def names_us(head: Head) -> bool:
+    """Whether the Host header is a name that this machine has for itself."""
+    found = HOST.match(head.headers.get("host", ""))
+    return found is not None and found[1].lower().rstrip(".") in LOCAL_NAMES
 
 
 def origin_allowed(head: Head, settings: Settings) -> bool:

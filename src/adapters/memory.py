@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from ..core.types import Packet
-from .base import ROOM, Connection, Host, Profile, legal_close, packet_size, refuse_oversize
+from .base import ROOM, Connection, Host, Profile, legal_close, packet_size
 
 __all__ = ["Ended", "Line", "connect"]
 
@@ -231,7 +231,7 @@ class Line:
             return
         limit = self.host.settings.max_frame_in
         if limit and packet_size(packet) > limit:
-            refuse_oversize(self.transport, limit)
+            connection.refuse("too_large", f"a frame is larger than {limit} bytes")
         else:
             connection.receive(packet)
 

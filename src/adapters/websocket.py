@@ -29,11 +29,10 @@ from pathlib import Path
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ..core.hello import make_close
 from ..core.packet import decode_binary, encode_binary
 from ..core.types import Packet
 from .asgi import SOCKET, Application, AsgiHost, application
-from .base import Connection, Profile, refuse_oversize
+from .base import Connection, Profile
 from .frames import BINARY, TEXT, encode_head
 from .guard import Head
 from .handshake import END, Refused, accepted, parse, respond, wants_websocket
@@ -110,12 +109,12 @@ class Socket(Wire):
         connection.receive(packet)
 
     def broken(self, code: int, reason: str) -> None:
-        if code == 1009:
-            refuse_oversize(self, self._limit)
-        elif code == 1007:
-            close = make_close("not_utf8", reason)
-            if close.packet is not None:
-                self.send([close.packet])
+        connection = self._connection
+        if connection is not None:
+            if code == 1009:
+                connection.refuse("too_large", f"a frame is larger than {self._limit} bytes")
+            elif code == 1007:
+                connection.refuse("not_utf8", reason)
         self.refuse(code, reason)
 
     def drained(self) -> None:

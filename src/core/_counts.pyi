@@ -55,7 +55,6 @@ class Counts:
     refusals_sent: int
     refusals_dropped: int
     refusals_due: int
-    def __init__(self) -> None: ...
     @property
     def errors(self) -> dict[str, int]:
         """Answers that are errors, by code."""

@@ -14,7 +14,7 @@ __all__ = ["Counts"]
 cdef class Counts:
     """Counters of frames. ``_counts.pxd`` says what each one counts."""
 
-    def __init__(self):
+    def __cinit__(self):
         self.errors = {}
 
     cdef int error(self, str code) except -1:

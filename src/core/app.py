@@ -591,6 +591,23 @@ class App:
         result = await self.scheduler.run_on_worker(copy_context().run, fn, *args, ended=ended)
         return await result if inspect.isawaitable(result) else result
 
+    async def hears(self, seconds: float = 1.0) -> bool:
+        """Whether the app's loop takes up what it is handed, within ``seconds``; for health checks.
+
+        False also when the app does not run. From any loop.
+        """
+        if self.phase in ("new", "stopped"):
+            return False
+        loop = asyncio.get_running_loop()
+        heard = loop.create_future()
+        self.scheduler.post_to_loop(loop.call_soon_threadsafe, _settle, heard)
+        try:
+            async with asyncio.timeout(seconds):
+                await heard
+        except TimeoutError:
+            return False
+        return True
+
     def stats(self) -> dict[str, Any]:
         """Named counters: what exists now, and every place a message or frame can end.
 
@@ -607,6 +624,11 @@ class App:
 
     def _blocked(self, blockage: Blockage) -> None:
         self.log.warning(str(blockage))
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _is_schema(state: object) -> TypeGuard[type[State]]:

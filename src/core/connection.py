@@ -80,6 +80,17 @@ class Connection(ConnectionCore):
 
     # -- what the adapter calls ---------------------------------------------------------------
 
+    def refuse(self, code: str, message: str) -> None:
+        """A packet has arrived that cannot be taken: end with the close of that code."""
+        self.app.counts.received += 1
+        if self.closed:
+            self.app.counts.discarded += 1
+            return
+        self.app.counts.bad += 1
+        if self._opening is not None:
+            self._opening.cancel()
+        self.lost(make_close(code, message))
+
     def eof(self) -> None:
         """The transport has ended; nothing more arrives and nothing more leaves."""
         if self.closed:

@@ -63,6 +63,8 @@ class Settings:
     csp: tuple[str, ...] = ()  # more sources for our pages: "script-src https://cdn.example"
     authorize: Callable[[Any, str, str, Any], Any] | None = None  # (session, action, name, data)
     token_ttl: float = 86_400.0
+    metrics: bool = False  # serve /metrics to this machine
+    metrics_token: str | None = field(default=None, repr=False)  # and to who brings it as Bearer
 
     # -- scheduling -------------------------------------------------------------------------
     workers: int = field(default_factory=_default_workers)  # threads for sync handlers

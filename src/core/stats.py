@@ -30,7 +30,7 @@ Owner: the app's loop. What other threads count they count by ``Core.count``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 if TYPE_CHECKING:
     from .app import App
@@ -119,7 +119,6 @@ def gather(app: App, tasks: int) -> dict[str, Any]:
         "handshakes_refused": dict(reception.handshakes),
         "closes": dict(reception.closes),
         "hellos": {**reception.hellos, "refused": dict(reception.refused)},
-        "hellos_refused": reception.refused.total(),
         "frames_in": {name: getattr(counts, name) for name in FRAMES_IN},
         "answers": {
             "results": counts.results,
@@ -181,7 +180,7 @@ def _value(stats: Mapping[str, Any], path: str) -> int:
     found: Any = stats
     for name in path.split("."):
         found = found[name]
-    return sum(found.values()) if isinstance(found, dict) else int(found)
+    return sum(cast("dict[str, int]", found).values()) if isinstance(found, dict) else int(found)
 
 
 def _sum(stats: Mapping[str, Any], paths: tuple[str, ...]) -> int:

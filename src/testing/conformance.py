@@ -19,7 +19,7 @@ from contextlib import AbstractAsyncContextManager
 from types import SimpleNamespace
 from typing import Any, Final, Protocol
 
-from ..adapters.base import ROOM
+from ..adapters.base import ROOM, close_with
 from ..core.errors import Busy
 from ..core.settings import Settings
 from ..core.types import Packet, Transport
@@ -112,6 +112,10 @@ class RecordedConnection:
         if self.on_packet is not None:
             self.on_packet(packet)
 
+    def refuse(self, code: str, message: str) -> None:
+        self._note("refuse")
+        close_with(self.transport, code, message)
+
     def drained(self) -> None:
         self._note("drained")
         if self.transport.buffered > ROOM:
@@ -170,6 +174,12 @@ class RecordingHost:
 
     def turned_away(self, reason: str) -> None:
         self.refused.append(reason)
+
+    def stats(self) -> dict[str, Any]:
+        return {"connections": sum(not connection.closed for connection in self.connections)}
+
+    async def hears(self, seconds: float = 1.0) -> bool:
+        return True
 
     def connect(self, transport: Transport, **facts: Any) -> RecordedConnection:
         if self.refusal is not None:

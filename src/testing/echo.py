@@ -26,6 +26,7 @@ from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar, Final
 
 from ..adapters import asgi, asgi_socket, websocket
+from ..adapters.base import close_with
 from ..adapters.guard import is_loopback
 from ..adapters.serving import HttpServer, open_socket, server_config, url_of
 from ..core.settings import Settings
@@ -45,6 +46,9 @@ class Echo:
 
     def receive(self, packet: Packet) -> None:
         self.transport.send([packet])
+
+    def refuse(self, code: str, message: str) -> None:
+        close_with(self.transport, code, message)
 
     def drained(self) -> None:
         """There is always more room: see the head of this file."""
@@ -78,6 +82,12 @@ class EchoHost:
 
     def turned_away(self, reason: str) -> None:
         """Nobody counts."""
+
+    def stats(self) -> dict[str, Any]:
+        return {}
+
+    async def hears(self, seconds: float = 1.0) -> bool:
+        return True
 
     def connect(self, transport: Transport, **_facts: Any) -> Echo:
         return Echo(transport)

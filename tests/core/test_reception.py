@@ -84,7 +84,7 @@ def test_bad_tokens_open_nothing(arun: Any) -> None:
             close = await Visitor(app, binding="cookie").hello(token=token)
             assert verdict(close) == ("unauthorized", "fresh")
             assert len(app.sessions) == sessions
-            assert app.stats()["hellos_refused"] == 7
+            assert app.reception.refused.total() == 7
             foreign.line.close()
 
     arun(story)
@@ -288,7 +288,7 @@ def test_only_true_and_a_dict_are_a_yes(arun: Any, answer: Any) -> None:
             visitor = Visitor(app)
             assert verdict(await visitor.hello()) == ("unauthorized", "never")
             assert (len(app.sessions), app.stats()["sessions_opened"]) == (0, 0)
-            assert app.stats()["hellos_refused"] == 1
+            assert app.reception.refused.total() == 1
             if isinstance(answer, Exception):
                 assert "a session verifier failed" in "".join(r.text for r in app.log)
 
@@ -655,7 +655,7 @@ def test_who_asks_and_is_refused_counts_as_a_newcomer_too(arun: Any) -> None:
                 verdict(await Visitor(app, peer=f"2001:db8::{n}").hello()) for n in range(1, 6)
             ]
             assert closes == [("unauthorized", "never")] * 3 + [("busy", "fresh")] * 2
-            assert (len(asked), app.stats()["hellos_refused"]) == (3, 5)
+            assert (len(asked), app.reception.refused.total()) == (3, 5)
 
     arun(story)
 
@@ -680,7 +680,7 @@ def test_nobody_is_asked_and_no_state_is_made_when_there_is_no_room(arun: Any) -
             with pytest.raises(Busy):
                 app.open_session()
             assert made == [2, 1]
-            assert app.stats()["hellos_refused"] == 1
+            assert app.reception.refused.total() == 1
 
     arun(story)
 
@@ -729,7 +729,7 @@ def test_hellos_that_are_being_answered_are_capped(arun: Any) -> None:
             close = await Visitor(app).hello()
             assert verdict(close) == ("busy", "resume")  # nobody loses a session by it
             assert 2.5 <= close["data"]["after"] <= 7.5
-            assert app.stats()["hellos_refused"] == 1
+            assert app.reception.refused.total() == 1
             waiting[0].line.cut()
             await steps()
             third = Visitor(app)
