@@ -101,7 +101,9 @@ def test_the_security_page_names_settings_that_exist_and_forgets_none() -> None:
     assert set(about.split()) - named - set(re.findall(r"`([a-z_]+)", text)) == set()
 
 
-@pytest.mark.parametrize("page", ["docs/operations.md", "docs/state.md", "docs/testing.md", "docs/reload.md"])
+@pytest.mark.parametrize(
+    "page", [f"docs/{name}.md" for name in ("operations", "reload", "state", "testing")]
+)
 def test_the_blocks_of_a_page_are_one_program(arun: Any, page: str) -> None:
     arun(lambda: run_page(ROOT / page))
 

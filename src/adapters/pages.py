@@ -174,7 +174,7 @@ def policy(more: Sequence[str] = (), hashes: Mapping[str, Sequence[str]] | None 
     ``more`` is ``Settings.csp``: a directive and its further sources, each. ``hashes`` are those of
     what stands in the page itself, by directive.
     """
-    rules = {directive: list(sources) for directive, sources in POLICY.items()}
+    rules: dict[str, list[str]] = {name: list(sources) for name, sources in POLICY.items()}
     for entry in more:
         directive, *sources = entry.split()
         # One that we do not name falls back to default-src, so it begins with that.

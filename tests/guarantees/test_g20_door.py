@@ -234,7 +234,7 @@ def test_g20_a_token_is_bound_to_the_cookie_of_its_page(server: str) -> None:
 def test_g20_a_flood_is_refused_then_closed_on_every_server(server: str) -> None:
     @gr.handler(inline=True)
     def own(session: gr.Session) -> str:
-        return session.id
+        return str(session.id)
 
     async def attack(door: Door) -> None:
         async with door.dial() as ws:
