@@ -104,9 +104,17 @@ class Ledger:
 
 @final
 class Template:
-    """The state sessions begin with. Never changes; sessions share it until they assign."""
+    """The state sessions begin with. Never changes; sessions share it until they assign.
 
-    def __init__(self, values: Mapping[str, Any] | State | None = None, /) -> None: ...
+    ``schema``: the State class that the values are poured into.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Any] | State | None = None,
+        schema: type[State] | None = None,
+        /,
+    ) -> None: ...
     @property
     def root(self) -> State: ...
     def open(self) -> Ledger:

@@ -20,17 +20,22 @@ from ._state cimport (
     ROOT,
     WATCHED,
     Cell,
+    Field,
     Journal,
     PyThreadState,
     Shared,
     State,
+    StateView,
     Watches,
     Where,
     check_depth,
     copy_watches,
     key_name,
+    kind_of,
+    make_node,
     make_view,
     place_below,
+    poured,
     private,
     prune,
     raw,
@@ -38,6 +43,7 @@ from ._state cimport (
     spell,
 )
 
+from collections.abc import Mapping
 from copy import deepcopy
 from sys import intern
 
@@ -271,23 +277,37 @@ def set_leaf_rule(rule):
     prove = rule
 
 
-cdef State freeze(dict source, Where where):
-    """A template's node: leaves that could change are put into cells."""
-    cdef State node = State.__new__(State)
+cdef State freeze(dict source, Where where, type kind, bint fill):
+    """A template's node: leaves that could change are put into cells.
+
+    ``fill``: what it lacks of its schema begins with the defaults.
+    """
+    cdef State node = make_node(kind)
     cdef dict d = {}
     cdef str name
     cdef Cell cell
+    cdef Field field
     node.where = where
+    if fill and node.fields is not None:
+        source = poured(node.fields, source)
     for key, value in list(source.items()):
         name = intern_key(key_name(key, where))
         if type(value) is Cell:
             value = (<Cell> value).value
+        field = None if node.fields is None else node.fields.get(name)
+        if type(value) is StateView:
+            value = (<StateView> value).node
+        if field is not None and field.opaque and isinstance(value, State):
+            value = raw(<State> value, True)
         if isinstance(value, State):
-            value = freeze((<State> value).d, place_below(where, name))
-        elif isinstance(value, dict):
-            value = freeze(value, place_below(where, name))
+            own = kind_of(field, value)
+            value = freeze((<State> value).d, place_below(where, name), own, own is not type(value))
+        elif isinstance(value, dict) and (field is None or not field.opaque):
+            value = freeze(value, place_below(where, name), kind_of(field, value), True)
         elif type(value) is Shared:
             value = (<Shared> value).value
+        elif field is not None and is_shared(field.default, value):
+            pass  # its mark went when the instance was made
         elif not scalar(value):
             check_depth(value, where, name)
             if prove(value, where.silent or private(name), spell(where.keys + (name,))):
@@ -300,22 +320,36 @@ cdef State freeze(dict source, Where where):
     return node
 
 
+cdef bint is_shared(object default, object value) noexcept:
+    return type(default) is Shared and (<Shared> default).value is value
+
+
 @cython.final
 @cython.no_gc_clear
 cdef class Template:
-    """The state sessions begin with. Never changes; sessions share it until they assign."""
+    """The state sessions begin with. Never changes; sessions share it until they assign.
 
-    def __init__(self, values=None, /):
+    ``schema``: the State class that the values are poured into.
+    """
+
+    def __init__(self, values=None, schema=None, /):
         cdef Watches watches = None
+        cdef type kind = State if schema is None else schema
+        cdef bint fill = True
         if values is None:
             values = {}
         if isinstance(values, State):
             if (<State> values).journal is not None:
                 watches = (<State> values).journal.watches
+            if isinstance(values, kind):
+                kind = type(values)
+                fill = False
             values = (<State> values).d
-        elif not isinstance(values, dict):
+        elif isinstance(values, Mapping):
+            values = dict(values)
+        else:
             raise TypeError(f"the state is a dict or a gr.State, not {type(values).__name__}")
-        self.root = freeze(values, ROOT)
+        self.root = freeze(values, ROOT, kind, fill)
         if watches is not None:
             watches = copy_watches(watches)
             if prune(watches):
@@ -324,7 +358,7 @@ cdef class Template:
     cpdef Ledger open(self):
         """The ledger of a new session."""
         cdef Journal journal = Journal.__new__(Journal)
-        cdef State root = State.__new__(State)
+        cdef State root = make_node(type(self.root))
         cdef Ledger ledger = Ledger.__new__(Ledger)
         root.d = self.root.d
         root.borrowed = True

@@ -6,7 +6,7 @@ cdef extern from "Python.h":
     ctypedef struct PyThreadState:
         pass
     ctypedef struct PyTypeObject:
-        pass
+        PyObject* tp_dict
     PyTypeObject* Py_TYPE(object value)
     PyTypeObject PyLong_Type, PyUnicode_Type, PyFloat_Type, PyBool_Type
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
@@ -30,6 +30,14 @@ cdef class Cell:
 
 cdef class Shared:
     cdef readonly object value  # one object for all sessions
+
+
+cdef class Field:
+    cdef readonly str key
+    cdef readonly object kind  # the State class of a nested state, or None
+    cdef readonly bint opaque  # a dict stays a plain dict
+    cdef readonly bint needed  # a nested state that is always there
+    cdef readonly object default  # MISSING when there is none
 
 
 cdef class Grown:
@@ -83,6 +91,7 @@ cdef class State:
     cdef dict prev  # key -> its value at the earlier one
     cdef Journal journal  # None in a template
     cdef Where where
+    cdef dict fields  # key -> Field, those of its class; None: no schema
     cdef PyThreadState* gate  # the thread whose assignments need no further check
     cdef PyObject* last  # a key of log whose value is a scalar; looked at when the gate is open
     cdef bint borrowed  # d is the template's: copy it before a change
@@ -125,6 +134,9 @@ cdef inline bint private(str key) noexcept:
 
 
 cdef Where place_below(Where parent, str key)
+cdef State make_node(type kind)
+cdef dict poured(dict fields, dict values)
+cdef type kind_of(Field field, object value)
 cdef str spell(tuple keys)
 cdef str key_name(object key, Where where)
 cdef int check_depth(object value, Where where, str key) except -1

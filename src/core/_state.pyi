@@ -32,6 +32,32 @@ def set_subscriber_adapter(adapt: Callable[[Callable[..., Any]], Callable[..., A
 def set_shipping(take_patch: Callable[[State], Patch], to_dict: Callable[[State], Any]) -> None:
     """Install what makes patches and plain copies; the floor above does (``_ship``)."""
 
+def set_schema(
+    declare_fields: Callable[[type[State]], None],
+    resolve_fields: Callable[[type[State]], dict[str, Field]],
+) -> None:
+    """Install what reads the annotations of State classes (``core.schema``)."""
+
+@final
+class Field:
+    """An annotated attribute of a State class: reads and assigns the key of its name."""
+
+    def __init__(
+        self, key: str, kind: type[State] | None, opaque: bool, needed: bool, *default: Any
+    ) -> None: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def kind(self) -> type[State] | None: ...
+    @property
+    def opaque(self) -> bool: ...
+    @property
+    def needed(self) -> bool: ...
+    @property
+    def default(self) -> Any: ...
+    def __get__(self, node: State | None, owner: type | None = None, /) -> Any: ...
+    def __set__(self, node: State, value: Any, /) -> None: ...
+
 @final
 class Where:
     """A place in the tree. Shared by the template's node and all sessions' nodes there."""
@@ -58,6 +84,9 @@ class Grown:
 @final
 class Journal:
     """What a session's nodes share: who may assign, and which nodes have records."""
+
+def declare_subclass(cls: type[State], **arguments: Any) -> None:
+    """``State.__init_subclass__``."""
 
 @disjoint_base
 class State:
@@ -125,10 +154,13 @@ class State:
         """Delete the last key and return it with its value."""
 
     def clear(self) -> None:
-        """Delete all keys."""
+        """Delete all keys; the fields of a schema begin with their defaults again."""
 
     def replace(self, values: Mapping[str, Any] | State | StateView, /) -> None:
-        """Make this state equal to ``values``: the other keys are deleted."""
+        """Make this state equal to ``values``: the other keys are deleted.
+
+        The fields of a schema that ``values`` does not name begin with their defaults again.
+        """
 
     def take_patch(self) -> Patch:
         """What was assigned since the last call, as a Patch. For a State on its own."""

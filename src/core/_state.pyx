@@ -40,6 +40,7 @@ from .types import MAX_DEPTH as _MAX_DEPTH
 
 cdef extern from "Python.h":
     PyThreadState* PyThreadState_Get() noexcept
+    void PyType_Modified(PyTypeObject* kind)
     PyObject* PyDict_GetItemWithError(object mapping, object key) except? NULL
     PyObject* PyDict_SetDefault(object mapping, object key, object value) except NULL
     object PyUnicode_FromObject(object text)
@@ -196,6 +197,83 @@ cdef class Journal:
     """What a session's nodes share: who may assign, and which nodes have records."""
 
 
+# ---------------------------------------------------------------- schemas
+
+cdef object declare = None  # of core.schema: gives a State class its Fields
+cdef object resolve = None  # and their types, when the class is first used
+
+
+def set_schema(declare_fields, resolve_fields):
+    """Install what reads the annotations of State classes (``core.schema``)."""
+    global declare, resolve
+    declare = declare_fields
+    resolve = resolve_fields
+
+
+@cython.final
+cdef class Field:
+    """An annotated attribute of a State class: reads and assigns the key of its name."""
+
+    def __init__(self, str key, kind, bint opaque, bint needed, *default):
+        self.key = key
+        self.kind = kind
+        self.opaque = opaque
+        self.needed = needed
+        self.default = default[0] if default else MISSING
+
+    def __get__(self, State node, owner):
+        if node is None:
+            return self
+        return node.read(self.key)
+
+    def __set__(self, State node, value):
+        node[self.key] = value
+
+    def __repr__(self):
+        return f"<field {self.key}>"
+
+
+cdef dict fields_of(type kind):
+    """The fields of a State class, None when it has none."""
+    cdef object found = kind.__dict__.get("__fields__")
+    if found is None:
+        found = {} if resolve is None else resolve(kind)
+    return found or None
+
+
+cdef State make_node(type kind):
+    """An empty node of a State class. Its ``__init__`` is not called."""
+    cdef State node
+    if kind is State:
+        return State.__new__(State)
+    node = kind.__new__(kind)
+    node.fields = fields_of(kind)
+    return node
+
+
+cdef dict poured(dict fields, dict values):
+    """The values over the defaults of a schema, which are copied."""
+    cdef Field field
+    cdef dict all_of_it = {}
+    for key, field in fields.items():
+        if key in values:
+            all_of_it[key] = values[key]
+        elif field.default is not MISSING:
+            value = field.default
+            all_of_it[key] = value if type(value) is Shared else deepcopy(value)
+        elif field.needed:
+            all_of_it[key] = {}
+    all_of_it.update(values)
+    return all_of_it
+
+
+cdef type kind_of(Field field, object value):
+    """The class of the node that is made for a dict or a state."""
+    if field is not None and field.kind is not None:
+        return type(value) if isinstance(value, field.kind) else field.kind
+    return type(value) if isinstance(value, State) else State
+
+
 # ---------------------------------------------------------------- values on their way in
 
 cdef int too_deep(object value, int room) except -1:
@@ -227,30 +305,49 @@ cdef int check_depth(object value, Where where, str key) except -1:
     return 0
 
 
-cdef object convert(object value, Where where, str key, Journal journal):
+cdef object convert(object value, Where where, str key, Journal journal, dict fields):
     """What is stored for a value assigned to ``key`` of the node at ``where``."""
+    cdef Field field = None
     if scalar(value):
         return value
-    if isinstance(value, State):
-        return build((<State> value).d, place_below(where, key), journal)
-    if isinstance(value, dict):
-        return build(value, place_below(where, key), journal)
+    if fields is not None:
+        field = fields.get(key)
     if type(value) is StateView:
-        return build((<StateView> value).node.d, place_below(where, key), journal)
-    if type(value) is Shared:
-        return (<Shared> value).value
+        value = (<StateView> value).node
+    elif type(value) is Shared:
+        value = (<Shared> value).value
+        check_depth(value, where, key)
+        return value
+    if field is not None and field.opaque:
+        if isinstance(value, State):
+            value = raw(<State> value, True)
+    elif type(value) is Cell and isinstance((<Cell> value).value, dict):
+        value = deepcopy((<Cell> value).value)
+        return build(value, place_below(where, key), journal, kind_of(field, value), True)
+    elif isinstance(value, State):
+        kind = kind_of(field, value)
+        return build(
+            (<State> value).d, place_below(where, key), journal, kind, kind is not type(value)
+        )
+    elif isinstance(value, dict):
+        return build(value, place_below(where, key), journal, kind_of(field, value), True)
     check_depth(value, where, key)
     return value
 
 
-cdef State build(dict source, Where where, Journal journal):
-    """A new node with a copy of the dict; dicts and states in it become nodes as well."""
-    cdef State node = State.__new__(State)
+cdef State build(dict source, Where where, Journal journal, type kind, bint fill):
+    """A new node with a copy of the dict; dicts and states in it become nodes as well.
+
+    ``fill``: what it lacks of its schema begins with the defaults.
+    """
+    cdef State node = make_node(kind)
     cdef dict d = {}
     cdef str name
+    if fill and node.fields is not None:
+        source = poured(node.fields, source)
     for key, value in list(source.items()):
         name = key_name(key, where)
-        d[name] = convert(value, where, name, journal)
+        d[name] = convert(value, where, name, journal, node.fields)
     node.d = d
     node.journal = journal
     node.where = where
@@ -270,7 +367,7 @@ cdef str key_name(object key, Where where):
 
 cdef State twin(State original, Journal journal):
     """The session's node for a node of its template."""
-    cdef State node = State.__new__(State)
+    cdef State node = make_node(type(original))
     node.d = original.d
     node.borrowed = True
     node.where = original.where
@@ -320,21 +417,26 @@ cdef class State:
     def __init__(self, values=None, /):
         cdef Journal journal
         cdef State copy
+        cdef type kind = type(self)
+        cdef type given = None
         if self.journal is not None:
             raise TypeError("a state cannot be initialised twice")
         journal = Journal.__new__(Journal)
         journal.alone = True
         journal.root = <PyObject*> self
-        if values is None:
+        if kind is not State:
+            self.fields = fields_of(kind)
+        if values is None and self.fields is None:
             self.d = {}
         else:
+            if type(values) is StateView:
+                values = (<StateView> values).node
             if isinstance(values, State):
+                given = type(values)
                 values = (<State> values).d
-            elif type(values) is StateView:
-                values = (<StateView> values).node.d
             elif not isinstance(values, dict):
-                values = dict(values)
-            copy = build(values, ROOT, journal)
+                values = dict(values or ())
+            copy = build(values, ROOT, journal, kind, kind is not given)
             self.d = copy.d
         self.where = ROOT
         self.journal = journal
@@ -536,6 +638,9 @@ cdef class State:
         self.remove(self.name(key))
 
     def __setattr__(self, name, value):
+        if self.fields is not None and name in self.fields:
+            self[name] = value
+            return
         found = getattr(type(self), name, None)
         if found is not None or hasattr(type(self), name):
             if hasattr(type(found), "__set__"):
@@ -548,6 +653,9 @@ cdef class State:
         raise AttributeError(f"the state has no key {name!r}: make it by state[{name!r}] = ...")
 
     def __delattr__(self, name):
+        if self.fields is not None and name in self.fields:
+            del self[name]
+            return
         if hasattr(type(self), name) or name not in self.d:
             raise AttributeError(name)
         self.remove(name)
@@ -563,9 +671,9 @@ cdef class State:
             if found == <PyObject*> value:
                 new = value  # marks all of it
             else:
-                new = convert(value, self.where, name, self.journal)
+                new = convert(value, self.where, name, self.journal, self.fields)
         elif not scalar(value):
-            new = convert(value, self.where, name, self.journal)
+            new = convert(value, self.where, name, self.journal, self.fields)
         self.admit()
         return self.store(name, new)
 
@@ -685,11 +793,14 @@ cdef class State:
         return key, self.pop(key)
 
     def clear(self):
-        """Delete all keys."""
+        """Delete all keys; the fields of a schema begin with their defaults again."""
         self.replace({})
 
     def replace(self, values, /):
-        """Make this state equal to ``values``: the other keys are deleted."""
+        """Make this state equal to ``values``: the other keys are deleted.
+
+        The fields of a schema that ``values`` does not name begin with their defaults again.
+        """
         cdef dict fresh = {}
         cdef str name
         if isinstance(values, State):
@@ -698,9 +809,11 @@ cdef class State:
             values = (<StateView> values).node.d
         elif not isinstance(values, dict):
             values = dict(values)
+        if self.fields is not None:
+            values = poured(self.fields, values)
         for key, value in list(values.items()):
             name = self.name(key)
-            fresh[name] = convert(value, self.where, name, self.journal)
+            fresh[name] = convert(value, self.where, name, self.journal, self.fields)
         for key in list(self.d):
             if key not in fresh:
                 self.remove(key)
@@ -786,6 +899,18 @@ cdef class State:
             if journal.on_due is not None:
                 journal.on_due()
         return 0
+
+
+def declare_subclass(cls, **arguments):
+    """``State.__init_subclass__``."""
+    super(State, cls).__init_subclass__(**arguments)
+    if declare is not None:
+        declare(cls)
+
+
+# Cython does not let a compiled class define it, so it is put into the finished one.
+(<dict> (<PyTypeObject*> State).tp_dict)["__init_subclass__"] = classmethod(declare_subclass)
+PyType_Modified(<PyTypeObject*> State)
 
 
 cdef dict raw(State node, bint own):
@@ -962,8 +1087,16 @@ cdef class StateView:
         return faced(self.node.read(key))
 
     def __getattr__(self, name):
-        if self.node is not None and name in self.node.d:
-            return faced(self.node.read(name))
+        if self.node is not None:
+            if name in self.node.d or self.node.fields is not None and name in self.node.fields:
+                return faced(self.node.read(name))
+            for kind in type(self.node).__mro__:  # methods and properties of a schema read us
+                if kind is State:
+                    break
+                found = kind.__dict__.get(name)
+                if found is not None:
+                    get = getattr(type(found), "__get__", None)
+                    return found if get is None else get(found, self, type(self))
         raise AttributeError(
             f"the state has no key {name!r}; state[{name!r}] is None for a missing key"
         )

@@ -134,9 +134,13 @@ class App:
         ``state`` is a dict, a :class:`State` class or instance, or a factory: a function, sync or
         async, that is called for every new session and returns one of these. ``schema`` is a
         :class:`State` class that the values are poured into. Raises TypeError for a value that can
-        be neither copied nor shared, naming its key and the cure.
+        be neither copied nor shared, naming its key and the cure, and for a schema that is none.
         """
+        if schema is not None and not _is_schema(schema):
+            raise TypeError(f"the schema is a subclass of gr.State, not {schema!r}")
         if _is_factory(state):
+            if schema is not None:
+                raise TypeError("a state factory has no schema: return Schema({...}) from it")
             self.handlers.claim(state)
             self.factory, self.template = state, None
             return
@@ -431,8 +435,10 @@ class App:
     def make_template(self, state: Any, schema: type[State] | None = None) -> Template:
         """What sessions begin with, made of a state or what a factory gave."""
         if _is_schema(state):
-            return Template(state({}))
-        return Template(state if schema is None else schema(state))
+            state, schema = {}, state
+        if schema is not None and schema.__init__ is not State.__init__:
+            return Template(schema(state))  # it has something to say about its values
+        return Template(state, schema)
 
     # -- events to clients --------------------------------------------------------------------
 
