@@ -34,7 +34,7 @@ cdef class Shared:
 
 cdef class Field:
     cdef readonly str key
-    cdef readonly object kind  # the State class of a nested state, or None
+    cdef readonly object kind  # what a nested state is made of, or None
     cdef readonly bint opaque  # a dict stays a plain dict
     cdef readonly bint needed  # a nested state that is always there
     cdef readonly object default  # MISSING when there is none
