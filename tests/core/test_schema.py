@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any, ClassVar, Optional, TypedDict
 
 import pytest
@@ -269,6 +271,22 @@ def test_the_view_reads_attributes_and_methods() -> None:
         view.count = 1
     with pytest.raises(AttributeError):
         _ = view.nobody
+
+
+def test_the_states_of_a_session_go_by_reference_counts_alone() -> None:
+    template = Template({}, Root)
+    gc.disable()
+    try:
+        ledger = template.open()
+        ledger.open()
+        ledger.root.update({"sub": {"n": 2}, "maybe": {}})
+        ledger.commit(True)
+        refs = [weakref.ref(one) for one in (ledger.root, ledger.root.sub, ledger.root.later)]
+        ledger.end()
+        del ledger
+        assert [ref() for ref in refs] == [None] * 3
+    finally:
+        gc.enable()
 
 
 def test_an_app_takes_schemas(arun: Arun) -> None:
