@@ -40,14 +40,23 @@ class _Watch:
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
-        self._left: int | None = None  # to be taken, at the last look
-        self.full = False
+        self._left: int | None = None  # to be taken, at the last look, and nothing taken since
+        self._full = False
         self._timer = loop.call_later(LOOK, self._look)
+
+    def pause(self) -> None:
+        """The buffer is full."""
+        self._full = True
+
+    def resume(self) -> None:
+        """Much was taken. What fills the buffer again is new, and may be more than there was."""
+        self._full = False
+        self._left = None
 
     def _look(self) -> None:
         transport = self._transport
         size = transport.get_write_buffer_size()
-        if not size or not (self.full or transport.is_closing()):
+        if not size or not (self._full or transport.is_closing()):
             self._left = None
         elif self._left is not None and size >= self._left:
             transport.abort()
@@ -87,11 +96,11 @@ class Http(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch.full = True
+        self._watch.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._watch.full = False
+        self._watch.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
@@ -134,11 +143,11 @@ class WebSocket(FrameProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch.full = True
+        self._watch.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._watch.full = False
+        self._watch.resume()
 
     def handle_ping(self) -> None:
         if self.transport.get_write_buffer_size() > ROOM:
