@@ -280,6 +280,28 @@ def test_chunked_without_a_length_and_smaller_than_announced_is_fine(arun: Arun)
     arun(story)
 
 
+def test_pieces_do_not_mix_with_a_request(arun: Arun) -> None:
+    """Two threads would write, and close, one file."""
+
+    async def story() -> None:
+        async with served(size_of) as it:
+            page = await it.open()
+            told = await page.announce(4)
+            request = await Request.open(it.port, "POST", told["url"], {"Content-Length": "4"})
+            await request.send(b"ab")
+            await it.until("capabilities_used", 1)
+            for at in (0, 2):
+                piece = {"file": told["file"], "at": at, "data": {"$bytes": "eHg="}, "last": True}
+                answer = await page.call("gr:piece", piece)
+                assert answer["code"] == "bad_payload"
+                assert "over HTTP" in answer["message"]
+            await request.send(b"cd")
+            assert json.loads((await request.reply()).body)["size"] == 4
+            assert (await page.call("size_of", {"$file": told["file"]}))[2:] == [4, 4]
+
+    arun(story)
+
+
 def test_a_client_that_leaves_in_the_middle_leaves_nothing(arun: Arun) -> None:
     async def story() -> None:
         async with served(size_of) as it:

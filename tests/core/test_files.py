@@ -156,6 +156,11 @@ def test_pieces_out_of_turn_end_the_upload(arun: Any) -> None:
             whole = await send(visitor, b"whole")
             more = {"file": whole, "at": 5, "data": in_frame(b"x")}
             assert (await visitor.call("gr:piece", more))["code"] == "bad_payload"
+            # It stands all the same, and once it was named it is the app's.
+            assert await visitor.call("several", [{"$file": whole}]) == ["whole"]
+            for piece in (more, more | {"at": 0}, {"file": whole, "drop": True}):
+                await visitor.call("gr:piece", piece)
+            assert await visitor.call("several", [{"$file": whole}]) == ["whole"]
             visitor.session.close()
             await nothing_left(app)
             visitor.line.close()
