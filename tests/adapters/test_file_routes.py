@@ -438,6 +438,14 @@ def test_the_limits_hold(arun: Arun) -> None:
             assert (await page.announce(51))["code"] == "busy"
             assert (await page.announce(50))["file"]
             assert it.stats["uploads_refused"] == 3
+        async with served(size_of, max_files=2) as it:  # named or not, and empty all the same
+            page = await it.open()
+            for _ in range(2):
+                told = await page.announce(0)
+                assert (await http(it.port, "POST", told["url"])).status == 200
+                await page.call("size_of", {"$file": told["file"]})
+            answer = await page.announce(0)
+            assert (answer["code"], "max_files" in answer["message"]) == ("busy", True)
         async with served(size_of, uploads=False) as it:
             assert (await (await it.open()).announce(1))["code"] == "not_found"
         asked: list[Any] = []
@@ -510,6 +518,30 @@ def test_a_download_is_an_attachment_and_nothing_else(
             path.write_bytes(b"changed")
             changed = await page.call("gr:fetch", {"file": told["file"]})
             assert (await http(it.port, "GET", changed["url"])).status == 404
+
+    arun(story)
+
+
+def test_a_file_that_grows_while_it_is_sent(arun: Arun, tmp_path: Path) -> None:
+    async def story() -> None:
+        path = tmp_path / "log"
+        path.write_bytes(bytes(16_000_001))
+
+        def give(session: gr.Session) -> None:
+            session.download(path)
+
+        async with served(give) as it:
+            page = await it.open()
+            await page.ws.send(json.dumps({"type": "give"}))
+            told = await page.until("gr:download")
+            way = await page.call("gr:fetch", {"file": told["file"]})
+            request = await Request.open(it.port, "GET", way["url"])
+            await request.reader.readexactly(1)  # it is being sent, and far from its end
+            with path.open("ab") as file:
+                file.write(b"more")
+            reply = await request.reply()
+            assert len(reply.body) == 16_000_001
+            await it.until("downloads_done", 1)
 
     arun(story)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -284,8 +285,12 @@ def test_what_cannot_be_downloaded_says_so_at_once(arun: Any, tmp_path: Path) ->
             with pytest.raises(gr.TooLarge, match="file_bytes"):
                 session.download(bytes(100_001))
             session.download(bytes(70_000))
-            with pytest.raises(gr.TooLarge, match="file_bytes"):
+            with pytest.raises(gr.TooLarge, match=r"than file_bytes"):
                 session.download(bytes(70_000))
+        async with App(settings=Settings(total_file_bytes=100_000)) as app:
+            app.open_session().download(bytes(70_000))
+            with pytest.raises(gr.TooLarge, match="than total_file_bytes"):
+                app.open_session().download(bytes(70_000))
 
     arun(story)
 
@@ -369,6 +374,38 @@ def test_bytes_are_let_go_a_minute_after_they_were_taken(arun: Any) -> None:
             clock.advance(40.1)
             assert app.files.stats()["bytes"] == 0
             assert not unbalanced(app.stats())
+
+    arun(story)
+
+
+def test_small_files_on_disk_count_too(arun: Any) -> None:
+    async def story() -> None:
+        settings = Settings(max_files=2, file_bytes=8)
+        async with App(handlers=HANDLERS, settings=settings) as app:
+            visitor = await Visitor(app).open()
+
+            async def spool(raw: bytes) -> Any:
+                inline = {"name": "a", "type": "", "data": in_frame(raw)}
+                return await visitor.call("form", {"note": "n", "scan": inline})
+
+            assert (await spool(b"123456789"))["code"] == "busy"
+            assert await spool(b"1") == ["n", "1"]
+            assert await spool(b"2") == ["n", "2"]
+            assert (await spool(b"3"))["code"] == "busy"
+            visitor.session.close()
+            await nothing_left(app)
+            visitor.line.close()
+
+    arun(story)
+
+
+def test_a_folder_that_was_cleaned_away_is_made_again(arun: Any, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with App(handlers=HANDLERS, settings=Settings(upload_dir=str(tmp_path))) as app:
+            visitor = await Visitor(app).open()
+            shutil.rmtree(app.files.folder())
+            assert await visitor.call("several", [{"$file": await send(visitor, b"x")}]) == ["x"]
+            assert [p.stat().st_mode & 0o777 for p in tmp_path.iterdir()] == [0o700]
 
     arun(story)
 
