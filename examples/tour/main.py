@@ -11,6 +11,7 @@ name begins with `_` are yours alone: no browser can call them.
 """
 
 import asyncio
+import hashlib
 import inspect
 import os
 from typing import Annotated, Literal
@@ -108,6 +109,22 @@ def reserve(state, payload: Booking):
     state["seats"] -= payload.seats
     state.append("guests", {"name": payload.name, "seats": payload.seats})
     return f"Thank you, {payload.name}: a letter goes to {payload.email}"
+
+
+# ---------------------------------------------------------------- a file, there and back
+
+
+def check_in(state, payload: gr.File):
+    """A file input sends this. However large, it came beside the stream and is on disk."""
+    with payload.open() as coat:
+        ticket = hashlib.file_digest(coat, "sha256").hexdigest()
+    state["coat"] = {"name": payload.name, "size": payload.size, "ticket": ticket[:8]}
+    state["_coat"] = payload  # it stays until the session ends
+
+
+def check_out(state, session):
+    """The page fetches it from an address that is good once, and saves it."""
+    session.download(state["_coat"])
 
 
 # ---------------------------------------------------------------- a live table
@@ -212,6 +229,7 @@ gr.init_state(
         "job": {"running": False, "done": 0, "steps": STEPS, "note": "Nothing to do"},
         "seats": 40,
         "guests": [],
+        "coat": None,
         "acts": ACTS,
         "selling": False,
         "applause": 0,
@@ -222,6 +240,7 @@ gr.init_state(
             "stream": _source(ask),
             "job": _source(start_job, _paint, cancel_job),
             "form": _source(Booking, reserve),
+            "files": _source(check_in, check_out),
             "table": _source(open_sales, sell, close_sales, buy),
             "shared": _source(applaud, _hear_applause, _take_a_seat),
             "windows": _source(_count_windows),

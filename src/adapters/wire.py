@@ -36,7 +36,6 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
-from operator import methodcaller
 from typing import Any, Final
 
 import picows.picows
@@ -158,8 +157,10 @@ class Wire(WSListener):
 
     # -- out ----------------------------------------------------------------------------------
 
-    #: Bytes that were written and have not left this process.
-    buffered = property(methodcaller("_size"))
+    @property
+    def buffered(self) -> int:
+        """Bytes that were written and have not left this process."""
+        return self._size()
 
     def write(self, data: bytes) -> None:
         """Send encoded frames. All that is written in one turn of the loop leaves in one write."""
@@ -203,7 +204,7 @@ class Wire(WSListener):
 
     # -- in -----------------------------------------------------------------------------------
 
-    def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if (
             frame.msg_type is WS_TEXT
             and frame.fin
@@ -339,7 +340,7 @@ class Wire(WSListener):
                 self._watch(CLOSE_GRACE)
             self._transport.close()
 
-    def on_ws_disconnected(self, _transport: WSTransport | None) -> None:
+    def on_ws_disconnected(self, transport: WSTransport | None) -> None:
         """The transport has ended."""
         if self._transport is None:
             return

@@ -41,8 +41,8 @@ export async function upload(gr, file, { name, progress, signal, element = null 
   let told;
   try {
     told = await gr.call("gr:upload", about, { signal });
-    if (signal?.aborted) throw aborted();
     tell(0);
+    if (signal?.aborted) throw aborted(); // perhaps just now
     if (ADDRESS.test(told.url ?? "")) await post(gr.address(told.url), file, tell, signal);
     else await sendPieces(gr, told, file, tell, signal);
     tell(file.size, true);

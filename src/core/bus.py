@@ -472,10 +472,7 @@ class Bus:
                     counters["asks"] += 1
                     self.asking += 1
             for fn in question.answers:
-                context = self._clean_context()
-                asks.append(app.start_task(app.call(fn, data, seat=seat), context=context))
-                if seat is not None:
-                    seat.hold_for(asks[-1])  # no name for it: see where a failure is raised
+                asks.append(self._begin_answer(fn, data, seat))
                 counters["asks"] += 1
                 self.asking += 1
             pending = await within(app.clock, asks, limit)
@@ -499,6 +496,15 @@ class Bus:
         raise Late(
             f"query {question.name!r} was not answered within {limit} s; its answer may still run"
         )
+
+    def _begin_answer(
+        self, fn: Callable[..., Any], data: Any, seat: Seat | None
+    ) -> asyncio.Task[Any]:
+        work = self._app.call(fn, data, seat=seat)
+        task = self._app.start_task(work, context=self._clean_context())
+        if seat is not None:
+            seat.hold_for(task)
+        return task
 
     # -- clients ----------------------------------------------------------------------------
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ TOUR = ("greenroom", "run", "examples/tour")
 SOURCE = (ROOT / "examples/tour/main.py").read_text("utf-8")
 BROKEN_LINE = r"WebSocket connection|net::ERR_"  # what Chromium says when the network fails
 
-CARDS = ["counter", "stream", "job", "form", "table", "shared", "windows", "crash", "cable"]
+CARDS = ["counter", "stream", "job", "form", "files", "table", "shared", "windows", "crash", "cable"]
 
 Serve = Callable[..., Server]
 
@@ -223,6 +225,24 @@ async def test_the_form_shows_what_a_visitor_typed_as_text(visit: Visit, tour: S
     await button(page, "form", "Reserve").click()
     await expect(page.locator("#form .chips li span")).to_have_text(name)
     await expect(page.locator("main img")).to_have_count(0)
+
+
+async def test_a_file_goes_there_and_back(visit: Visit, tour: Server) -> None:
+    page = await visit(tour.url)
+    await live(page)
+    await expect(button(page, "files", "Give it back")).to_be_hidden()
+    content = bytes(range(256)) * 4000
+    coat = {"name": "coat.bin", "mimeType": "application/octet-stream", "buffer": content}
+    await page.locator("#files input").set_input_files(coat)  # type: ignore[arg-type]
+    await expect(bound(page, "files", "coat.size")).to_have_text(str(len(content)))
+    ticket = hashlib.sha256(content).hexdigest()[:8]
+    await expect(bound(page, "files", "coat.ticket")).to_have_text(ticket)
+    await expect(page.locator("#coat-progress")).to_have_js_property("value", 1)
+    async with page.expect_download() as waiting:
+        await button(page, "files", "Give it back").click()
+    download = await waiting.value
+    assert download.suggested_filename == "coat.bin"
+    assert Path(await download.path()).read_bytes() == content
 
 
 async def test_the_table_lives_cell_by_cell(visit: Visit, tour: Server) -> None:

@@ -25,7 +25,6 @@ from websockets.exceptions import ConnectionClosed
 
 from greenroom import Settings, cli
 from greenroom.adapters.serving import url_of
-from greenroom.adapters import serving
 from greenroom.cli import load, run
 
 MAIN = """

@@ -15,13 +15,15 @@ import signal
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conftest import LOOPS, run_clean
 from tests.support.seeds import ONLY, replayable
 from tests.support.server import ServerProcess
 
-from greenroom import Refused
+from greenroom import App, Refused
+from greenroom.adapters import websocket
 from greenroom.client import Client, connect
 
 APP = Path(__file__).parent / "journal"
@@ -132,3 +134,31 @@ def test_g14_rolling_restarts_under_load(options: tuple[str, ...], tmp_path: Pat
         assert max(took) < DRAIN
         took.sort()
         print(f"\nback after {took[len(took) // 2]:.2f} s, the last {took[-1]:.2f} s; {codes}")
+
+
+def test_g14_an_embedded_server_closes_its_port_first(arun: Any) -> None:
+    async def story() -> None:
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        async def wait() -> str:
+            begun.set()
+            await go.wait()
+            return "done"
+
+        app = App(handlers=[wait])
+        server = await websocket.serve(app, port=0)
+        async with connect(f"ws://127.0.0.1:{server.port}/ws") as client:
+            answer = client.call("wait")
+            await begun.wait()
+            stopping = asyncio.ensure_future(server.stop(20))
+            await asyncio.sleep(0)
+            assert app.phase == "draining"
+            await asyncio.sleep(0)  # uvloop closes in the next step of its loop
+            with pytest.raises(OSError):
+                await asyncio.open_connection("127.0.0.1", server.port)
+            assert not stopping.done()
+            go.set()
+            assert await answer == "done"
+            await stopping
+
+    arun(story)

@@ -158,7 +158,7 @@ def test_g19_a_response_that_nobody_reads(serve: Any, adapter: str, tmp_path: An
                     await enemy.head()
                     crowd.append(enemy)
                 await everybody_gone(place)
-                assert memory.peak < 8 * 768 * KIB
+                assert memory.peak < 8 * 1536 * KIB  # of 8 MiB each
             for enemy in crowd:
                 enemy.cut()
 

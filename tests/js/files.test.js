@@ -92,6 +92,16 @@ test("an abort ends the request and drops the file", async (t) => {
   assert.equal(requests.length, 1);
 });
 
+test("an abort by the first news of it sends nothing", async (t) => {
+  const requests = fakeRequests(t);
+  const stage = live();
+  const control = new AbortController();
+  const ref = stage.gr.upload(new Blob(["abc"]), { signal: control.signal, progress: () => control.abort() });
+  await answer(stage, { file: "F1", url: WORD });
+  await assert.rejects(ref, failure("cancelled"));
+  assert.equal(requests.length, 0);
+});
+
 test("a refusal says what the server said", async (t) => {
   const requests = fakeRequests(t);
   const stage = live();

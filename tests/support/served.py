@@ -20,7 +20,7 @@ from greenroom.testing import echo
 
 @contextlib.asynccontextmanager
 async def served_by(adapter: str, app: Any) -> AsyncGenerator[int]:
-    """Serve ``app``, which the caller starts and stops, with ``asgi`` or ``websocket``; the port."""
+    """Serve ``app``, which the caller starts and stops, by ``asgi`` or ``websocket``; the port."""
     if adapter == "asgi":
         async with served(asgi.application(app)) as port:
             yield port

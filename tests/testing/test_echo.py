@@ -1,4 +1,4 @@
-"""The echo as suites from outside meet it: a process with an address that sends everything back."""
+"""The echo as suites from outside meet it: an address where everything comes back."""
 
 from __future__ import annotations
 

@@ -34,6 +34,12 @@ gr.subscribe("sources", (sources) => {
 showCode($("window-source"), String(openWindow), "javascript");
 showCode($("cable-source"), `${pullTheCable}\n\n${putItBack}`, "javascript");
 
+// ---------------------------------------------------------------- a file on its way
+
+$("cloakroom").addEventListener("gr-upload", ({ detail }) => {
+  $("coat-progress").value = detail.error ? 0 : detail.size ? detail.sent / detail.size : 1;
+});
+
 // ---------------------------------------------------------------- the form
 
 const booking = $("booking");
