@@ -32,7 +32,6 @@ class Job:
     __slots__ = ("__weakref__", "_scheduler", "message", "session", "turn")
 
     def __init__(self, scheduler: Scheduler, session: Actor, message: Message) -> None:
-        started = scheduler.time()
         self._scheduler = scheduler
         self.session = session
         self.message = message
