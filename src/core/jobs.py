@@ -37,7 +37,7 @@ class Job:
         self.message = message
         self.turn = Turn(
             session, message, ledger=session.ledger, app=scheduler.app,
-            variables=_copy(scheduler.base), concurrent=True, started=started,
+            variables=_copy(scheduler.base), concurrent=True, started=scheduler.time(),
         )  # fmt: skip
         scheduler.begin_job(session, message, self)
         scheduler.post_to_loop(self._start)
