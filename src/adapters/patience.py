@@ -94,6 +94,21 @@ class Http(H11Protocol):
         super().on_response_complete()
         self._waited()  # the next request may take its time to begin, which uvicorn limits
 
+    def send_400_response(self, msg: str) -> None:
+        """What came cannot be read on: whoever was answering has nobody to answer any more.
+
+        uvicorn would let the application write into a connection that is over, and log how that
+        fails: a traceback for every stranger who wants one.
+        """
+        cycle: Any = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started:  # there is no second answer
+                self.transport.close()
+                return
+        super().send_400_response(msg)
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._watch.pause()

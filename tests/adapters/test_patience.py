@@ -1,13 +1,16 @@
-"""The watch over sockets that take nothing: who takes a little, again and again, is left alone."""
+"""uvicorn's protocols, held to an end: sockets that take nothing, and bodies that make no sense."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+import greenroom as gr
+from greenroom.adapters import websocket
 from greenroom.adapters.patience import _Watch  # pyright: ignore[reportPrivateUsage]
 from greenroom.adapters.wire import Wire
 
@@ -100,3 +103,31 @@ def test_websocket_a_slow_reader_is_left_alone(monkeypatch: pytest.MonkeyPatch) 
     wire.pause_writing()
     loop.pass_time()
     assert transport.aborted
+
+
+def test_a_body_that_makes_no_sense_is_400_and_no_traceback(
+    caplog: pytest.LogCaptureFixture, arun: Callable[..., None]
+) -> None:
+    async def story() -> None:
+        async with websocket.Server(gr.App(), port=0) as server:
+            head = (
+                f"POST /file/x HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+                "Transfer-Encoding: chunked\r\n\r\n"
+            ).encode()
+            # At once, so that the application has not answered yet; and after it has begun to.
+            for status, pieces in {400: [head + b"zz\r\n"], 404: [head, b"zz\r\n"]}.items():
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                answer = b""
+                for piece in pieces:
+                    writer.write(piece)
+                    if len(pieces) > 1 and not answer:
+                        answer = await reader.readuntil(b"\r\n\r\n")
+                answer += await reader.read()
+                assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+                writer.close()
+                await writer.wait_closed()
+
+    with caplog.at_level(logging.WARNING):
+        arun(story)
+    assert not [record.getMessage() for record in caplog.records if record.exc_info]
+    assert not [record for record in caplog.records if record.levelno > logging.WARNING]
