@@ -369,7 +369,7 @@ def page(head: Head, settings: Settings, raw: bytes, rules: str) -> Answer:
         ("content-type", "text/html; charset=utf-8"),
         ("content-security-policy", rules),
         ("etag", etag),
-        ("cache-control", "no-cache"),
+        ("cache-control", "private, no-cache"),  # a cookie that two browsers share binds nothing
     ]
     cookie = new_binding(head, settings)
     if cookie is not None:
