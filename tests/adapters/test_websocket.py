@@ -618,6 +618,42 @@ def test_a_server_with_a_socket_and_a_page(arun: Arun, tmp_path: Path) -> None:
     arun(story, timeout=12)
 
 
+def test_a_unix_socket(arun: Arun, tmp_path: Path) -> None:
+    async def story() -> None:
+        path = str(tmp_path / "app")
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(path)
+        sock.listen()
+        sock.setblocking(False)
+        (tmp_path / "public").mkdir()
+        (tmp_path / "public" / "index.html").write_text("<h1>Mine</h1>")
+        settings = Settings(trusted_proxies=("*",))
+        host = RecordingHost(settings)
+        async with websocket.Server(host, sock=sock, public=tmp_path / "public") as server:
+            assert (server.url, server.port) == (f"unix:{path}", 0)
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            page = (await reader.read()).decode()
+            assert page.endswith("<h1>Mine</h1>")
+            assert "set-cookie: greenroom_0=" in page.lower()
+            assert "cache-control: private, no-cache" in page.lower()  # for it sets a cookie
+            writer.close()
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(
+                b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+                b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                b"X-Forwarded-For: 198.51.100.7\r\n\r\n"
+            )
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+            assert host.connections[-1].facts["peer"] == "198.51.100.7"
+            writer.write(masked(CLOSE, b"\x03\xe8"))
+            assert await reader.read() == b"\x88\x02\x03\xe8"
+            writer.close()
+
+    arun(story, timeout=12)
+
+
 def test_an_address_in_use(arun: Arun) -> None:
     async def story() -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
