@@ -227,8 +227,11 @@ class Files:
     def fetch(
         self, session: Session, link: ServerLink, connection: Connection | None, id: str
     ) -> dict[str, Any]:
-        """A client wants an offered file: how it gets it. Raises :class:`NotFound`."""
+        """A client wants an offered file: how it gets it. Raises :class:`NotFound`, Busy."""
         offer = self._offer(session, id)
+        limit = self.app.settings.max_links  # each has it once at a time
+        if limit and len(offer.sending) >= limit:
+            raise Busy("this file is being sent too many times at once (max_links)", 1.0)
         offer.touch()
         answer: dict[str, Any] = {
             "file": offer.id, "name": offer.name, "mime": offer.mime, "size": offer.size,

@@ -522,6 +522,32 @@ def test_a_download_is_an_attachment_and_nothing_else(
     arun(story)
 
 
+def test_nobody_takes_a_file_a_thousand_times_at_once(arun: Arun) -> None:
+    """Each costs a socket, a descriptor and a piece in memory for as long as nobody reads."""
+
+    async def story() -> None:
+        def give(session: gr.Session) -> None:
+            session.download(bytes(64_000_000), "big.bin")
+
+        async with served(give, max_links=2) as it:
+            page = await it.open()
+            await page.ws.send(json.dumps({"type": "give"}))
+            file = {"file": (await page.until("gr:download"))["file"]}
+            requests: list[Request] = []
+            for _ in range(2):
+                way = await page.call("gr:fetch", file)
+                requests.append(await Request.open(it.port, "GET", way["url"]))
+                await requests[-1].reader.readexactly(1)
+            assert (await page.call("gr:fetch", file))["code"] == "busy"
+            requests[0].cut()
+            await it.until("downloads_cut", 1)
+            assert "url" in await page.call("gr:fetch", file)
+            requests[1].cut()
+            await it.until("downloads_cut", 2)
+
+    arun(story)
+
+
 def test_a_file_that_grows_while_it_is_sent(arun: Arun, tmp_path: Path) -> None:
     async def story() -> None:
         path = tmp_path / "log"
