@@ -212,8 +212,9 @@ class Switch(asyncio.Protocol):
             self._turn_away("handshake", answer)
             return
         tls = transport.get_extra_info("sslcontext") is not None
-        here, there = map(transport.get_extra_info, ("sockname", "peername"))
-        scope = {
+        here: object = transport.get_extra_info("sockname")
+        there: object = transport.get_extra_info("peername")
+        scope: dict[str, Any] = {
             "scheme": "wss" if tls else "ws",
             "path": SOCKET,
             "headers": request.headers,
