@@ -10,7 +10,7 @@ The life of an upload is a table::
 Owner: the app's loop. The file itself is touched by one thread of the pool at a time: each method
 that does waits for it, and who has begun it, a request or pieces in frames, is who goes on. Cut in
 the middle: :meth:`Upload.end` may come at any moment; a part that a thread is writing is deleted
-when that piece is written, and whoever waits is told why.
+when that piece is written, and whoever waits is told why. A piece that is cancelled ends it all.
 """
 
 from __future__ import annotations
@@ -140,6 +140,10 @@ class Upload:
                 if last:
                     await self.finish()
                 return self.got
+        except asyncio.CancelledError:
+            if self.file is None:  # its thread goes on: nobody else may go on beside it
+                self.end(Closed("a piece of this file was cancelled"))
+            raise
         finally:
             self.crowd -= 1
 

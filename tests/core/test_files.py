@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.core.visitor import Visitor
 import greenroom as gr
 from greenroom import App, Settings
 from greenroom.core.stats import unbalanced
+from greenroom.core.uploads import Upload
 from greenroom.testing.clock import ManualClock
 
 given: list[Any] = []
@@ -374,6 +376,40 @@ def test_bytes_are_let_go_a_minute_after_they_were_taken(arun: Any) -> None:
             clock.advance(40.1)
             assert app.files.stats()["bytes"] == 0
             assert not unbalanced(app.stats())
+
+    arun(story)
+
+
+def test_a_piece_that_is_cancelled_ends_the_upload(
+    arun: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread writes on: the next piece would be written, or the file closed, beside it."""
+    begun, go_on = threading.Event(), threading.Event()
+    append = Upload._append  # pyright: ignore[reportPrivateUsage]
+
+    def slow(upload: Upload, piece: bytes) -> None:
+        begun.set()
+        go_on.wait(10.0)
+        append(upload, piece)
+
+    monkeypatch.setattr(Upload, "_append", slow)
+
+    async def story() -> None:
+        begun.clear()
+        go_on.clear()
+        async with App(handlers=HANDLERS) as app:
+            visitor = await Visitor(app).open()
+            told = await visitor.call("gr:upload", {"name": "a", "size": 4})
+            piece = {"file": told["file"], "data": in_frame(b"ab")}
+            first = visitor.send("gr:piece", piece | {"at": 0})
+            await asyncio.to_thread(begun.wait, 10.0)
+            assert await visitor.call("gr:cancel", {"id": first}) is True
+            answer = await visitor.call("gr:piece", piece | {"at": 2, "last": True})
+            assert answer["code"] in ("closed", "not_found")
+            assert app.files.stats()["uploads_cut"] == 1
+            go_on.set()
+            await nothing_left(app)
+            visitor.line.close()
 
     arun(story)
 
