@@ -362,7 +362,7 @@ class Bus:
         if reaction.full or not self._open:
             return self._count("to_reactions", False)
         reaction.items.append(data)
-        if reaction.task is None:
+        if reaction.task is None or reaction.task.done():
             reaction.wake = asyncio.Event()
             reaction.task = self._app.start_task(
                 self._react(reaction), context=self._clean_context()

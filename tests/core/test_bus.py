@@ -985,6 +985,29 @@ def test_a_reaction_that_will_not_be_cancelled_ends_with_the_app_all_the_same(ar
     arun(story)
 
 
+def test_a_reaction_that_cancels_its_own_task_hears_what_comes_next(arun: Any) -> None:
+    async def story() -> None:
+        heard = Heard()
+        async with App() as app:
+
+            @app.events.event("model:changed")
+            async def react(data: int) -> None:
+                task = asyncio.current_task()
+                assert task is not None
+                heard.note(data)
+                if data == 1:
+                    task.cancel()
+                    await asyncio.sleep(0)
+
+            await app.events.trigger("model:changed", 1)
+            await heard.until(1)
+            await steps()
+            await app.events.trigger("model:changed", 2)
+            assert await heard.until(2) == [1, 2]
+
+    arun(story)
+
+
 def test_who_waits_for_room_until_the_app_has_stopped_is_refused(arun: Any) -> None:
     async def story() -> None:
         clock = ManualClock()
