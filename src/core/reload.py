@@ -123,16 +123,18 @@ async def _on_a_thread(work: Callable[[], App]) -> App:
     done: asyncio.Future[App] = loop.create_future()
 
     def run() -> None:
+        settle: Callable[[], object]
         try:
-            value = work()
+            settle = partial(done.set_result, work())
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            tell(done.set_exception, error)
-        else:
-            tell(done.set_result, value)
-
-    def tell(settle: Callable[[Any], None], value: Any) -> None:
+            settle = partial(done.set_exception, error)
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(lambda: done.done() or settle(value))
+            loop.call_soon_threadsafe(tell, settle)
+        del settle  # a frame that holds what was raised through it is a circle
+
+    def tell(settle: Callable[[], object]) -> None:
+        if not done.done():  # else nobody waits any more
+            settle()
 
     threading.Thread(target=run, name="greenroom-import", daemon=True).start()
     return await done
