@@ -219,10 +219,20 @@ def test_the_debug_page_and_ctrl_c(tmp_path: Path) -> None:
         assert b'<link rel="icon"' in body  # or browsers ask for /favicon.ico, and log a 404
         assert "unsafe-inline" not in headers["content-security-policy"]
         for module in ("debug.js", "debug.css", "page.js"):
-            assert server.get(f"/{module}")[0] == 200
+            assert server.get(f"/greenroom/{module}")[0] == 200
         code, said = server.stop(signal.SIGINT)
         assert code == 0
         assert "stopping" in said
+
+
+def test_files_under_names_of_ours_are_named(tmp_path: Path) -> None:
+    ours = {"public/greenroom/a.js": "", "public/healthz": "", "public/file/a.txt": ""}
+    write(tmp_path, {"main.py": MAIN, "public/index.html": "<p>one</p>", "public/view": ""} | ours)
+    with running("main.py", cwd=tmp_path) as server:
+        _, said = server.stop()
+    for name in ("greenroom/", "healthz", "file/"):
+        assert f"public/{name} is not served" in said
+    assert said.count("is not served") == 3
 
 
 def test_without_a_page_it_says_so(tmp_path: Path) -> None:
