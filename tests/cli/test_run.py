@@ -343,6 +343,10 @@ def test_no_such_file(tmp_path: Path) -> None:
     code, said = failing("run", "pkg.module", cwd=tmp_path)
     assert code == cli.NOT_FOUND
     assert "pkg.module:app" in said
+    write(tmp_path, {"main.py": MAIN})
+    code, said = failing("run", "main.py:app", cwd=tmp_path)
+    assert code == cli.NOT_FOUND
+    assert said == "greenroom: a file is named without an object: main.py, or main:app\n"
 
 
 def test_a_folder_without_main(tmp_path: Path) -> None:
