@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Generator
@@ -24,7 +26,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from greenroom import Settings, cli
-from greenroom.adapters.serving import url_of
+from greenroom.adapters.serving import GRACE, url_of
 from greenroom.cli import load, run
 
 MAIN = """
@@ -194,6 +196,22 @@ def test_which_adapter_serves_and_tls(asgi: bool, tmp_path: Path) -> None:
         code, said = server.stop()
         assert code == 0
         assert "on https://127.0.0.1:" in said
+
+
+@pytest.mark.parametrize("asgi", [False, True])
+def test_a_browser_that_is_idle_does_not_hold_it_up(asgi: bool, tmp_path: Path) -> None:
+    write(tmp_path, {"main.py": MAIN})
+    options = ["--cert", str(LOCALHOST), *(["--asgi"] if asgi else [])]
+    with running("main.py", *options, cwd=tmp_path) as server:
+        line = http.client.HTTPSConnection("127.0.0.1", server.port, context=client_tls())
+        line.request("GET", "/greenroom.js")
+        assert line.getresponse().read()
+        began = time.monotonic()
+        code, said = server.stop(signal.SIGINT)  # the line stays open, and says no goodbye
+        line.close()
+    assert code == 0
+    assert time.monotonic() - began < GRACE - 1
+    assert "Cancel" not in said
 
 
 def test_certificates_that_are_none(tmp_path: Path) -> None:
