@@ -10,6 +10,8 @@ memory without bounds. Here they end:
 - A socket that is to take something and takes nothing between two looks, ``LOOK`` seconds apart,
   is aborted: while its buffer is full, and while it is being closed.
 - A WebSocket that is over has CLOSE_GRACE to take its close.
+- When the server goes, a client that has all it asked for is waited for FAREWELL seconds. Over TLS
+  it would be asked for a goodbye first, which browsers do not say.
 - Pongs are not added to a buffer that is full. A message in fragments is one buffer.
 
 Owner: the loop. Cut in the middle: the timers end with the connection, whoever ended it.
@@ -30,6 +32,7 @@ __all__ = ["HEAD_TIME", "LOOK", "Http", "WebSocket"]
 
 HEAD_TIME: Final = 10.0  #: seconds for a TLS handshake, and for the head of a request
 LOOK: Final = 10.0
+FAREWELL: Final = 0.2
 
 _LATE: Final = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -108,6 +111,12 @@ class Http(H11Protocol):
                 self.transport.close()
                 return
         super().send_400_response(msg)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.transport.is_closing() and not self.transport.get_write_buffer_size():
+            self._waited()
+            self._late = self.loop.call_later(FAREWELL, self.transport.abort)
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -156,7 +156,7 @@ def test_a_websocket_on_a_connection_that_served_a_page(arun: Arun) -> None:
         host = RecordingHost()
         async with serving(host) as port:
             raw = await Raw.dial(port)
-            raw.say(b"GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            raw.say(b"GET /greenroom.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
             head = (await raw.head()).lower()
             size = int(head.partition(b"content-length: ")[2].partition(b"\r")[0])
             await raw.reader.readexactly(size)
