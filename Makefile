@@ -3,7 +3,7 @@
 #   make build    .venv with everything in it, compiled modules up to date; edits to .py are live
 #   make run      serve examples/tour on http://127.0.0.1:8000 (PORT=...)
 #   make test     every test, Python and JavaScript (ARGS="-k link -x" goes to pytest), and the
-#                 Python ones but the browser's on other Pythons that are here (VERSIONS="3.12 3.13")
+#                 Python ones of the runtime on other Pythons that are here (VERSIONS="3.12 3.13")
 #   make cuts     the guarantees' stories of cuts, with CUTS=10000 seeds instead of hundreds
 #   make sanitize the core's tests in a build with the address and undefined-behaviour sanitizers
 #   make counts   the tests for leaks in a build that counts the objects of every compiled class
@@ -37,7 +37,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: build run test pytest versions jstest cuts sanitize counts soak lint format bench bench-micro docs clean FORCE \
+.PHONY: build run test pytest versions pytest-elsewhere jstest cuts sanitize counts soak lint format bench bench-micro docs clean FORCE \
         lint-style lint-types lint-stubs lint-floors lint-cython lint-js
 
 # ------------------------------------------------------------------ build
@@ -90,8 +90,11 @@ version-%: build
 	$(MAKE) --no-print-directory pytest-elsewhere PYTHON="$$python" \
 	    VENV=build/python-$* STAMPS=build/python-$*/stamps DEPENDENCIES="build test"
 
+# What a version of Python can change; the long stories of guarantees are told once.
+ELSEWHERE := tests/core tests/client tests/adapters tests/testing
+
 pytest-elsewhere: build
-	$(PY) -m pytest -m "not soak and not browser" $(ARGS)
+	$(PY) -m pytest -m "not soak and not browser" $(ELSEWHERE) $(ARGS)
 
 jstest: build
 	$(if $(JS_TESTS),node --test $(JS_TESTS))
@@ -134,7 +137,7 @@ docs: build
 
 STUBS   := $(wildcard src/core/*.pyi)
 STUBBED := $(patsubst src/core/%.pyi,greenroom.core.%,$(STUBS))
-CLIENT  := $(wildcard src/client/*.js src/client/*.d.ts)
+CLIENT  := $(wildcard src/client/*.js src/client/greenroom/*.js src/client/*.d.ts)
 
 lint: lint-style lint-cython lint-types lint-stubs lint-floors lint-js
 

@@ -277,6 +277,7 @@ class App:
         self.deadlines = Deadlines(self.clock)
         self.scheduler.start(loop, self.clock)
         self.reception.start()
+        self.events.start()
         self.log.start()
         self.phase = "running"
 

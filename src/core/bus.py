@@ -9,7 +9,7 @@ Threads. ``trigger_soon`` may be called from any thread; everything else belongs
 Every reaction has a queue of its own and a task that empties it, so one slow or failing reaction
 never holds another. ``trigger`` waits at most :data:`ROOM` seconds for room in a full queue and
 then counts a refusal. Cut in the middle: what is in a queue when the app stops is counted as
-``expired``.
+``expired``, and what comes later is refused.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class Bus:
         # of code that was replaced: what they were given comes to its end
         self._retired: list[Channel] = []
         self.asking = 0  # asks of queries that are waited for
+        self._open = False  # reactions are given nothing before the start and after the stop
         self.counters = {
             "triggered": 0,
             # every listener of a signal that was triggered
@@ -358,10 +359,10 @@ class Bus:
     # -- reactions --------------------------------------------------------------------------
 
     def _feed(self, reaction: Reaction, data: Any) -> bool:
-        if reaction.full:
+        if reaction.full or not self._open:
             return self._count("to_reactions", False)
         reaction.items.append(data)
-        if reaction.task is None:
+        if reaction.task is None or reaction.task.done():
             reaction.wake = asyncio.Event()
             reaction.task = self._app.start_task(
                 self._react(reaction), context=self._clean_context()
@@ -390,6 +391,8 @@ class Bus:
                 finally:
                     reaction.working = False
                     self.counters[end] += 1
+                if task is not None and task.cancelling():
+                    return  # the app stops, though the reaction has swallowed that
             if reaction.closed:
                 reaction.task = None
                 return
@@ -631,12 +634,21 @@ class Bus:
         self._questions, self._public_questions = other._questions, other._public_questions
         other.__dict__ = self.__dict__
 
+    def start(self) -> None:
+        """The app starts."""
+        self._open = True
+
     def stop(self) -> None:
-        """End every stream and reaction; what still waits is counted as expired."""
+        """End every stream and reaction; what still waits is counted as expired.
+
+        Whoever still waits for room in a queue is refused.
+        """
+        self._open = False
         for channel in self._all():
             for reaction in channel.reactions:
                 self.counters["expired"] += len(reaction.items)
                 reaction.items.clear()
+                reaction.took()
                 if reaction.task is not None:
                     reaction.task.cancel()
                     reaction.task = None

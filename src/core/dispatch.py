@@ -3,7 +3,8 @@
 Owner: the app's loop. A link has checked the frame already (numbered, in turn, well formed);
 here it is carried out or refused. Every accepted id gets exactly one answer: events get it when
 their turn ends, queries and triggers when their work beside the turns is done, the others at once.
-Cut in the middle: work beside the turns is a task of the app, and a cancelled one still answers.
+Cut in the middle: work beside the turns is a task of the app, and a cancelled one still answers. An
+app that drains begins none.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._fast import Message
 from .encode import encode_value
-from .errors import GreenroomError, Refused
+from .errors import Closed, GreenroomError, Refused
 from .link import Request, ServerLink
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _query(links: Links, link: ServerLink, request: Request, size: int) -> None:
     bus = session.app.events
     question = bus.client_question(name)
     bus.authorize(session, "query", name, data)
-    seat = links.beside.enter(size)
+    seat = _seat(links, size)
     work = bus.client_request(question, data, timeout, session, seat)
     _answer_later(links, link, request, work, seat)
 
@@ -53,7 +54,7 @@ def _trigger(links: Links, link: ServerLink, request: Request, size: int) -> Non
     bus = session.app.events
     bus.check_client_trigger(name, data, size)
     bus.authorize(session, "trigger", name, data)
-    seat = links.beside.enter(size)
+    seat = _seat(links, size)
     _answer_later(links, link, request, bus.client_trigger(name, data), seat)
 
 
@@ -136,7 +137,7 @@ def _piece(links: Links, link: ServerLink, request: Request, size: int) -> None:
             after = getattr(error, "retry_after", None)
             raise Refused(error.code, str(error), after) from None
 
-    seat = links.beside.enter(size)
+    seat = _seat(links, size)
     _answer_later(links, link, request, move(), seat)
 
 
@@ -172,6 +173,13 @@ def _answer(links: Links, link: ServerLink, request: Request, value: Any) -> Non
     if request.id is not None:
         link.result(request.id, encode_value(value))
     links.flush_soon(link)
+
+
+def _seat(links: Links, size: int) -> Seat:
+    """A seat for work beside the turns. Raises Closed and Busy when it may not begin."""
+    if not links.session.app.running:
+        raise Closed("the app is stopping and takes nothing new")
+    return links.beside.enter(size)
 
 
 def _answer_later(

@@ -32,13 +32,12 @@ class Job:
     __slots__ = ("__weakref__", "_scheduler", "message", "session", "turn")
 
     def __init__(self, scheduler: Scheduler, session: Actor, message: Message) -> None:
-        started = scheduler.time()
         self._scheduler = scheduler
         self.session = session
         self.message = message
         self.turn = Turn(
             session, message, ledger=session.ledger, app=scheduler.app,
-            variables=_copy(scheduler.base), concurrent=True, started=started,
+            variables=_copy(scheduler.base), concurrent=True, started=scheduler.time(),
         )  # fmt: skip
         scheduler.begin_job(session, message, self)
         scheduler.post_to_loop(self._start)

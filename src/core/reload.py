@@ -26,7 +26,8 @@ gives that session the keys it lacks.
 
 Threads. The import runs on a thread of its own, one at a time, while the app goes on; what imports
 a module of the folder meanwhile (an import inside of a function) may get the new one. :func:`adopt`
-is for the loop. Code that never ends while it is imported cannot be stopped; the old goes on.
+is for the loop. Code that never ends while it is imported cannot be stopped: the old goes on, and
+its end does not wait for the new.
 
 Clients hear of it by two events, ``gr:broken`` and ``gr:reloaded`` (docs/protocol.md). Whoever
 comes while the newest code is broken is told, too.
@@ -39,8 +40,10 @@ import contextlib
 import importlib
 import importlib.machinery
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextvars import Context
+from functools import partial
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -88,10 +91,8 @@ class Reloader:
         app = self._app
         async with self._lock:
             try:
-                other = await asyncio.get_running_loop().run_in_executor(
-                    None, Context().run, self._import
-                )
-            except Exception as error:  # noqa: BLE001 - whatever a module raises
+                other = await _on_a_thread(partial(Context().run, self._import))
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a module raises
                 app.broken = self._explain(error)
                 app.log.error(f"the new code does not run, the old goes on:\n{app.broken}")
                 _tell(app, "gr:broken", {"traceback": app.broken})
@@ -116,8 +117,33 @@ class Reloader:
             return self._load()
 
 
+async def _on_a_thread(work: Callable[[], App]) -> App:
+    """What ``work()`` gives, of a thread that nobody waits for when the program ends."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[App] = loop.create_future()
+
+    def run() -> None:
+        settle: Callable[[], object]
+        try:
+            settle = partial(done.set_result, work())
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            settle = partial(done.set_exception, error)
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(tell, settle)
+        del settle  # a frame that holds what was raised through it is a circle
+
+    def tell(settle: Callable[[], object]) -> None:
+        if not done.done():  # else nobody waits any more
+            settle()
+
+    threading.Thread(target=run, name="greenroom-import", daemon=True).start()
+    return await done
+
+
 def _tell(app: App, event: str, data: Any) -> None:
-    for session in tuple(app.sessions.values()):
+    sessions = tuple(app.sessions.values())
+    app.scheduler.count("emitted", len(sessions))
+    for session in sessions:
         session.push_event(event, encode_value(data))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncGenerator
 from contextvars import ContextVar
@@ -25,6 +26,7 @@ from greenroom import (
 )
 from greenroom.core._fast import current_turn
 from greenroom.core.bus import CLIENT_DATA, REACTION_QUEUE, ROOM
+from greenroom.core.stats import unbalanced
 from greenroom.testing import ManualClock
 
 
@@ -959,5 +961,77 @@ def test_stopping_ends_streams_and_reactions_and_counts_what_waited(arun: Any) -
         async with app:  # a second life: nothing of the first is left
             await app.events.trigger("model:created", "again")
             assert await heard.until(1) == ["again"]
+
+    arun(story)
+
+
+def test_a_reaction_that_will_not_be_cancelled_ends_with_the_app_all_the_same(arun: Any) -> None:
+    async def story() -> None:
+        app = App()
+        begun = asyncio.Event()
+
+        @app.events.event("model:changed")
+        async def react(_: Any) -> None:
+            begun.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+
+        await app.start()
+        await app.events.trigger("model:changed")
+        await begun.wait()
+        await asyncio.wait_for(app.stop(0), 10)
+        assert unbalanced(app.stats()) == []
+
+    arun(story)
+
+
+def test_a_reaction_that_cancels_its_own_task_hears_what_comes_next(arun: Any) -> None:
+    async def story() -> None:
+        heard = Heard()
+        async with App() as app:
+
+            @app.events.event("model:changed")
+            async def react(data: int) -> None:
+                task = asyncio.current_task()
+                assert task is not None
+                heard.note(data)
+                if data == 1:
+                    task.cancel()
+                    await asyncio.sleep(0)
+
+            await app.events.trigger("model:changed", 1)
+            await heard.until(1)
+            await steps()
+            await app.events.trigger("model:changed", 2)
+            assert await heard.until(2) == [1, 2]
+
+    arun(story)
+
+
+def test_who_waits_for_room_until_the_app_has_stopped_is_refused(arun: Any) -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        app = App(clock=clock)
+        begun, heard = asyncio.Event(), 0
+
+        @app.events.event("model:changed")
+        async def react(_: Any) -> None:
+            nonlocal heard
+            heard += 1
+            begun.set()
+            await asyncio.sleep(3600)
+
+        await app.start()
+        for _ in range(REACTION_QUEUE):
+            app.events.trigger_soon("model:changed")
+        await begun.wait()
+        app.events.trigger_soon("model:changed")
+        last = asyncio.ensure_future(app.events.trigger("model:changed"))
+        await asyncio.sleep(0)
+        assert not last.done()
+        await app.stop(0)
+        assert await asyncio.wait_for(last, 10) == (0, 1)
+        assert heard == 1
+        assert unbalanced(app.stats()) == []
 
     arun(story)

@@ -281,6 +281,34 @@ def test_concurrent_handlers_and_queries_are_waited_for(arun: Any) -> None:
     arun(story)
 
 
+def test_what_clients_ask_beside_the_turns_is_not_begun_any_more(arun: Any) -> None:
+    async def story() -> None:
+        gate = Gate()
+
+        async def wait() -> str:
+            return await gate.wait()
+
+        app = App(handlers=[wait])
+        begun: list[str] = []
+        app.events.create_signal("model:poked", internal=False, client_trigger=True)
+        app.events.event("model:poked")(lambda _: begun.append("reaction"))
+        app.events.query("model:count", internal=False)(lambda _: begun.append("answer"))
+        await app.start()
+        visitor = await Visitor(app).open()
+        waiting = visitor.send("wait")
+        await gate.begun.wait()
+        stopping = asyncio.ensure_future(stopped(app, 20))
+        await steps()
+        for kind, name in (("gr:query", "model:count"), ("gr:trigger", "model:poked")):
+            assert (await visitor.call(kind, {"name": name, "data": None}))["code"] == "closed"
+        gate.open.set()
+        assert await visitor.answer(waiting) == "done"
+        await stopping
+        assert begun == []
+
+    arun(story)
+
+
 def test_questions_to_users_are_over(arun: Any) -> None:
     async def story() -> None:
         async def ask(session: Any) -> list[Any]:

@@ -61,7 +61,7 @@ def table_of(value: Any) -> pa.Table:
         (np.bytes_(b"hi"), {"$bytes": "aGk="}),
         (np.datetime64("2020-01-02"), "2020-01-02"),
         (np.datetime64("2020-01-02T03:04:05.000000006"), "2020-01-02T03:04:05.000000006"),
-        (np.datetime64("NaT"), None),
+        (np.datetime64("NaT", "s"), None),
         (np.timedelta64(1500, "ms"), 1.5),
         (np.timedelta64("NaT", "s"), None),
         (np.array(5), 5),

@@ -461,6 +461,46 @@ def test_the_app_goes_on_while_new_code_is_imported(project: Project, arun: Any)
     arun(story)
 
 
+def test_code_that_never_ends_while_it_is_imported_holds_up_nothing(
+    project: Project, arun: Any
+) -> None:
+    async def story() -> None:
+        async with project.running("def add(): return 1") as (app, reloader):
+            visitor = await Visitor(app).open()
+            gate, begun = threading.Event(), threading.Event()
+            holder = sys.modules["gr_gate"] = type(sys)("gr_gate")
+            holder.__dict__.update(gate=gate, begun=begun)
+            project.save("import gr_gate\ngr_gate.begun.set()\ngr_gate.gate.wait()\n")
+            reloading = asyncio.ensure_future(reloader.reload())
+            await asyncio.to_thread(begun.wait)
+            assert await visitor.call("add") == 1
+            reloading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reloading
+            leave(visitor)
+            # What a runner does at its end: it waits for whatever holds the threads of the loop.
+            await asyncio.wait_for(asyncio.get_running_loop().shutdown_default_executor(), 10)
+            gate.set()
+            for thread in threading.enumerate():
+                if thread.name == "greenroom-import":
+                    thread.join()
+
+    arun(story)
+
+
+def test_code_that_ends_the_program_is_broken_code(project: Project, arun: Any) -> None:
+    async def story() -> None:
+        async with project.running("def add(): return 1") as (app, reloader):
+            visitor = await Visitor(app).open()
+            project.save("raise SystemExit(3)")
+            assert not await reloader.reload()
+            assert "SystemExit: 3" in str(app.broken)
+            assert await visitor.call("add") == 1
+            leave(visitor)
+
+    arun(story)
+
+
 def test_adopting_is_for_another_app_and_while_it_runs(arun: Any) -> None:
     async def story() -> None:
         app = App()

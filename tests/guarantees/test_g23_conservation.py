@@ -73,11 +73,11 @@ def test_g23_long_stories_meet_every_end() -> None:
                 met.update(await tell(story, seed))
 
     run_clean(LOOPS.get("uvloop", asyncio.new_event_loop), main, timeout=3600)
-    never = known - met.keys() - ELSEWHERE
+    never = {name for name in known - met.keys() - ELSEWHERE if not name.startswith("files.")}
     assert ONLY is not None or not never
     codes = {name.removeprefix("closes.") for name in met if name.startswith("closes.")}
     assert ONLY is not None or codes >= {"eof", "too_large", "slow_consumer", "rate_limited"}
 
 
-#: What this crowd cannot do: other tests see these counted.
+#: What this crowd cannot do, beside files: other tests see these counted.
 ELSEWHERE = {"messages.blocked", "messages.waiting_in_pool"}
