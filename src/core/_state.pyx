@@ -260,7 +260,11 @@ cdef dict poured(dict fields, dict values):
             all_of_it[key] = values[key]
         elif field.default is not MISSING:
             value = field.default
-            all_of_it[key] = value if type(value) is Shared else deepcopy(value)
+            if isinstance(value, State):
+                value = build(deepcopy(raw(<State> value, True)), ROOT, None, type(value), False)
+            elif type(value) is not Shared:
+                value = deepcopy(value)
+            all_of_it[key] = value
         elif field.needed:
             all_of_it[key] = {}
     all_of_it.update(values)

@@ -262,6 +262,20 @@ def test_a_shared_default_is_one_object() -> None:
     assert Shop().goods is catalogue
 
 
+@pytest.mark.parametrize("default", [{"n": 3}, Sub({"n": 3}), Special({"n": 3})])
+def test_a_nested_field_may_have_a_default(default: Any) -> None:
+    class Outer(gr.State):
+        sub: Sub = default
+
+    made = Special if isinstance(default, Special) else Sub
+    template = Template({}, Outer)
+    for state in (Outer(), template.open().root, Template(Outer()).open().root):
+        assert type(state.sub) is made
+        assert (state.sub.n, state.sub.marks) == (3, [1])
+        state.sub.marks.append(2)
+    assert Outer().sub.marks == [1] == template.open().root.sub.marks
+
+
 def test_the_view_reads_attributes_and_methods() -> None:
     view = opened({}, Root).view
     assert (view.count, view.bare, view.sub.n) == (0, None, 1)
