@@ -137,7 +137,7 @@ docs: build
 
 STUBS   := $(wildcard src/core/*.pyi)
 STUBBED := $(patsubst src/core/%.pyi,greenroom.core.%,$(STUBS))
-CLIENT  := $(wildcard src/client/*.js src/client/*.d.ts)
+CLIENT  := $(wildcard src/client/*.js src/client/greenroom/*.js src/client/*.d.ts)
 
 lint: lint-style lint-cython lint-types lint-stubs lint-floors lint-js
 

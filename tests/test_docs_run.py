@@ -241,7 +241,7 @@ def test_the_javascript_of_the_client_page_names_what_there_is() -> None:
 
 def test_the_attributes_of_the_client_page_are_all_there_are() -> None:
     page = (ROOT / "docs/client.md").read_text("utf-8")
-    code = (ROOT / "src/client/bind.js").read_text("utf-8")
+    code = (ROOT / "src/client/greenroom/bind.js").read_text("utf-8")
     for kind in ("text", "html", "show", "class", "attr", "value", "on", "each"):
         assert f'case "{kind}":' in code
         assert f"data-gr-{kind}" in page

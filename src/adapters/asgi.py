@@ -5,9 +5,9 @@
     fastapi_app = FastAPI(lifespan=asgi.lifespan(app))
     fastapi_app.mount("/live", asgi.application(app))
 
-Below the mount are ``/ws``, ``/greenroom.js`` and its siblings, ``/view/<label>`` for the pages of
-``app.show``, ``/healthz``, ``/metrics`` when asked for, and at ``/`` the public folder where one is
-given.
+Below the mount are ``/ws``, ``/greenroom.js`` and ``/greenroom/`` (the client), ``/view/<label>``
+for the pages of ``app.show``, ``/healthz``, ``/metrics`` when asked for, and at ``/`` the public
+folder where one is given.
 
 Owner: the loop that the server calls us on, which is the app's. What one WebSocket does is in
 ``asgi_socket.py``.

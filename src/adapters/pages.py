@@ -34,9 +34,12 @@ __all__ = ["CHUNK", "Answer", "Folder", "Handlers", "Pages", "View"]
 
 CHUNK: Final = 256 * 1024  #: what of a file is in memory at once
 
-HERE: Final = Path(__file__).parent
-CLIENT: Final = HERE.parent / "client"  # greenroom.js and its siblings
-OWN: Final = frozenset({"page.js", "debug.js", "debug.css"})  # beside this file
+# greenroom.js and the folder greenroom/ are served as they lie here: ours, in any public folder.
+CLIENT: Final = Path(__file__).parents[1] / "client"
+ENTRY: Final = "greenroom.js"
+MODULES: Final = "greenroom/"
+#: What of a public folder nobody ever gets, since the address means something of ours.
+OURS: Final = (ENTRY, MODULES, "ws", "view/", "file/", "healthz")
 
 # The hash of nothing: an empty style element, which libraries of figures fill through its object.
 EMPTY: Final = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
@@ -160,6 +163,15 @@ class Folder:
         return found if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else None
 
 
+def hidden(public: Path) -> list[str]:
+    """The names in a public folder that are never served: those that are ours."""
+    return [
+        name
+        for name in OURS
+        if (public / name).exists() and ((public / name).is_dir() or not name.endswith("/"))
+    ]
+
+
 def media_type(name: str) -> str:
     kind, encoding = TYPES.guess_type(name)
     if kind is None or encoding is not None:
@@ -206,7 +218,8 @@ def policy_of(page: str, more: Sequence[str] = ()) -> str:
 def document(view: View, label: str, base: str) -> str:
     """A whole document around the HTML of a view; ``base`` leads to the mount."""
     script = (
-        f'<script type="module" src="{base}page.js" data-label="{html.escape(label)}"></script>'
+        f'<script type="module" src="{base}greenroom/page.js" '
+        f'data-label="{html.escape(label)}"></script>'
     )
     if DOCUMENT.match(view.html):
         found = HEAD_TAG.search(view.html)
@@ -248,8 +261,8 @@ def debug_document(title: str, handlers: Handlers) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{text(title)} (debug)</title>
 <link rel="icon" href="data:,">
-<link rel="stylesheet" href="./debug.css">
-<script type="module" src="./debug.js"></script>
+<link rel="stylesheet" href="./greenroom/debug.css">
+<script type="module" src="./greenroom/debug.js"></script>
 </head>
 <body>
 <h1>{text(title)} <small id="status">connecting</small></h1>
@@ -273,7 +286,6 @@ class Pages:
     def __init__(self, public: Path | None, app: Shown, title: str) -> None:
         self.public = None if public is None else Folder(public)
         self.client = Folder(CLIENT)
-        self.own = Folder(HERE)
         self.app = app
         self.title = title
 
@@ -296,13 +308,12 @@ class Pages:
             return self._root(head)
         if path.startswith("view/"):
             return self._view(head, path[len("view/") :])
-        if "/" not in path and path.endswith((".js", ".css")):
-            module = self.own.find(path) if path in OWN else None
-            if module is None and path.endswith(".js"):
-                module = self.client.find(path)
-            if module is not None:
-                # The client is public; a page of an allowed origin imports it from here.
-                return self._file(head, module, [("access-control-allow-origin", "*")])
+        if path == ENTRY or path.startswith(MODULES):
+            module = self.client.find(path)
+            if module is None or not module.is_file():
+                return plain(404, "not found")
+            # The client is public; a page of an allowed origin imports it from here.
+            return self._file(head, module, [("access-control-allow-origin", "*")])
         if self.public is not None:
             found = self.public.find(path)
             if found is not None and found.is_dir():
@@ -369,7 +380,7 @@ def page(head: Head, settings: Settings, raw: bytes, rules: str) -> Answer:
         ("content-type", "text/html; charset=utf-8"),
         ("content-security-policy", rules),
         ("etag", etag),
-        ("cache-control", "no-cache"),
+        ("cache-control", "private, no-cache"),  # a cookie that two browsers share binds nothing
     ]
     cookie = new_binding(head, settings)
     if cookie is not None:

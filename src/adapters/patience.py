@@ -10,6 +10,8 @@ memory without bounds. Here they end:
 - A socket that is to take something and takes nothing between two looks, ``LOOK`` seconds apart,
   is aborted: while its buffer is full, and while it is being closed.
 - A WebSocket that is over has CLOSE_GRACE to take its close.
+- When the server goes, a client that has all it asked for is waited for FAREWELL seconds. Over TLS
+  it would be asked for a goodbye first, which browsers do not say.
 - Pongs are not added to a buffer that is full. A message in fragments is one buffer.
 
 Owner: the loop. Cut in the middle: the timers end with the connection, whoever ended it.
@@ -30,6 +32,7 @@ __all__ = ["HEAD_TIME", "LOOK", "Http", "WebSocket"]
 
 HEAD_TIME: Final = 10.0  #: seconds for a TLS handshake, and for the head of a request
 LOOK: Final = 10.0
+FAREWELL: Final = 0.2
 
 _LATE: Final = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -40,14 +43,23 @@ class _Watch:
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
-        self._left: int | None = None  # to be taken, at the last look
-        self.full = False
+        self._left: int | None = None  # to be taken, at the last look, and nothing taken since
+        self._full = False
         self._timer = loop.call_later(LOOK, self._look)
+
+    def pause(self) -> None:
+        """The buffer is full."""
+        self._full = True
+
+    def resume(self) -> None:
+        """Much was taken. What fills the buffer again is new, and may be more than there was."""
+        self._full = False
+        self._left = None
 
     def _look(self) -> None:
         transport = self._transport
         size = transport.get_write_buffer_size()
-        if not size or not (self.full or transport.is_closing()):
+        if not size or not (self._full or transport.is_closing()):
             self._left = None
         elif self._left is not None and size >= self._left:
             transport.abort()
@@ -85,13 +97,34 @@ class Http(H11Protocol):
         super().on_response_complete()
         self._waited()  # the next request may take its time to begin, which uvicorn limits
 
+    def send_400_response(self, msg: str) -> None:
+        """What came cannot be read on: whoever was answering has nobody to answer any more.
+
+        uvicorn would let the application write into a connection that is over, and log how that
+        fails: a traceback for every stranger who wants one.
+        """
+        cycle: Any = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started:  # there is no second answer
+                self.transport.close()
+                return
+        super().send_400_response(msg)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.transport.is_closing() and not self.transport.get_write_buffer_size():
+            self._waited()
+            self._late = self.loop.call_later(FAREWELL, self.transport.abort)
+
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch.full = True
+        self._watch.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._watch.full = False
+        self._watch.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
@@ -134,11 +167,11 @@ class WebSocket(FrameProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch.full = True
+        self._watch.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._watch.full = False
+        self._watch.resume()
 
     def handle_ping(self) -> None:
         if self.transport.get_write_buffer_size() > ROOM:

@@ -47,8 +47,15 @@ def open_socket(host: str, port: int) -> socket.socket:
     return sock
 
 
+def is_unix(sock: socket.socket) -> bool:
+    """Whether it is bound to a path, or to a name, instead of an address and a port."""
+    return not isinstance(sock.getsockname(), tuple)
+
+
 def url_of(sock: socket.socket, host: str, *, tls: bool = False) -> str:
     """Where a browser on this machine finds the socket that listens on ``host``."""
+    if is_unix(sock):
+        return f"unix:{sock.getsockname()}"
     port: int = sock.getsockname()[1]
     scheme = "https" if tls else "http"
     if host in ("", "0.0.0.0", "::"):  # noqa: S104 -- only how it is shown
@@ -123,7 +130,7 @@ class HttpServer(uvicorn.Server):
         make = self.http if protocol is None else lambda: protocol(self)
         loop = asyncio.get_running_loop()
         self.servers = [
-            await loop.create_server(
+            await (loop.create_unix_server if is_unix(sock) else loop.create_server)(
                 make,
                 sock=sock,
                 backlog=BACKLOG,

@@ -37,7 +37,7 @@ from .frames import BINARY, TEXT, encode_head
 from .guard import Head
 from .handshake import END, Refused, accepted, parse, respond, wants_websocket
 from .pages import Answer, plain
-from .serving import HEAD_TIME, HttpServer, open_socket, server_config, tls_context, url_of
+from .serving import HEAD_TIME, HttpServer, is_unix, open_socket, server_config, tls_context, url_of
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -212,12 +212,14 @@ class Switch(asyncio.Protocol):
             self._turn_away("handshake", answer)
             return
         tls = transport.get_extra_info("sslcontext") is not None
-        scope = {
+        here: object = transport.get_extra_info("sockname")
+        there: object = transport.get_extra_info("peername")
+        scope: dict[str, Any] = {
             "scheme": "wss" if tls else "ws",
             "path": SOCKET,
             "headers": request.headers,
-            "server": transport.get_extra_info("sockname"),
-            "client": transport.get_extra_info("peername"),
+            "server": here if isinstance(here, tuple) else None,  # a Unix socket has a path
+            "client": there if isinstance(there, tuple) else None,
         }
         socket = self._type(application.app.settings.max_frame_in, application.stall)
         connection = application.attach(socket, Head.of(scope), PROFILE)
@@ -259,8 +261,8 @@ class Server:
         """``host`` and ``port``: where to listen; port 0 is any free one.
 
         ``public`` and ``title`` as for :func:`.asgi.application`. ``ssl``: serve https and wss,
-        see :func:`tls_context`. ``sock``: a listening socket to use; ``host`` is then only what
-        decides which Host headers are answered. It is closed with the server.
+        see :func:`tls_context`. ``sock``: a listening socket to use, TCP or Unix; ``host`` is then
+        only what decides which Host headers are answered. It is closed with the server.
         """
         self.app = app
         self.host = host
@@ -274,12 +276,12 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it is: ``http://127.0.0.1:8000``. Empty before :meth:`start`."""
+        """Where it is: ``http://127.0.0.1:8000``, ``unix:/run/app``. Empty before :meth:`start`."""
         return self._url
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """The port it listens on; 0 for a Unix socket."""
         return self._port
 
     async def start(self) -> None:
@@ -295,7 +297,7 @@ class Server:
         except BaseException:
             sock.close()
             raise
-        self._port = sock.getsockname()[1]
+        self._port = 0 if is_unix(sock) else sock.getsockname()[1]
         self._url = url_of(sock, self.host, tls=self._ssl is not None)
         config = server_config(self.application, self.app.settings.max_frame_in)
         server = HttpServer(config, protocol=switch(self.application), tls=self._ssl)

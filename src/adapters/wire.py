@@ -364,8 +364,8 @@ class Wire(WSListener):
 
     def pause_writing(self) -> None:
         self._full = True
-        if self._timer is None:
-            self._watch(self._stall)
+        if not self._closing or self._timer is None:  # the patience with a close goes before
+            self._watch(self._stall)  # anew: what fills the buffer now may be more than before
 
     def resume_writing(self) -> None:
         self._look_for_room()

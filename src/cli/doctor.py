@@ -36,7 +36,7 @@ NEEDED: Final = ("itsdangerous", "msgspec", "orjson", "starlette", "uvicorn", "w
 #: What is used where it is installed, and what for.
 OPTIONAL: Final = {
     "uvloop": "a faster event loop (not on Windows)",
-    "httptools": "faster parsing of HTTP heads",
+    "watchfiles": "`greenroom run --reload`",
     "pydantic": "pydantic models as payload annotations",
 }
 FEW_FILES: Final = 4096

@@ -60,6 +60,10 @@ def load(target: str, settings: Settings) -> Loaded:
         raise CommandError(USAGE, "the path is empty: name a file or a folder, or . for this one")
     spec = SPEC.match(target)
     if spec is not None and not exists:
+        if spec[1].endswith(".py") and Path(spec[1]).is_file():
+            module = spec[1].removesuffix(".py")
+            message = f"a file is named without an object: {spec[1]}, or {module}:{spec[2]}"
+            raise CommandError(NOT_FOUND, message)
         return _from_spec(spec[1], spec[2], settings)
     if not exists:
         raise CommandError(NOT_FOUND, _not_found(target))

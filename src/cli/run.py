@@ -28,6 +28,7 @@ import uvicorn
 
 from ..adapters import asgi
 from ..adapters.guard import is_loopback
+from ..adapters.pages import hidden
 from ..adapters.serving import HttpServer, open_socket, server_config, tls_context, url_of
 from ..core.calm import CalmFilter
 from . import BAD_HOST, IN_USE, NOT_FOUND, OK, PERMISSION, USAGE, CommandError
@@ -289,6 +290,8 @@ def announce(loaded: Loaded, url: str, *, open_to_others: bool) -> None:
         print(f"  {line}")
     if not app.views and loaded.public is None and not app.settings.debug:
         print("  there is no page: add public/index.html, or run with --debug")
+    for name in hidden(loaded.public) if loaded.public is not None else ():
+        print(f"  public/{name} is not served: the server has something of its own there")
     if open_to_others and not app.settings.hosts:
         print("  other machines can reach it; GREENROOM_HOSTS limits the names it answers to")
     if open_to_others and app.settings.debug:

@@ -9,6 +9,6 @@
  * @module
  */
 
-export { Greenroom, connect } from "./client.js";
-export { Bytes, FileRef } from "./codec.js";
-export { GreenroomError } from "./errors.js";
+export { Greenroom, connect } from "./greenroom/client.js";
+export { Bytes, FileRef } from "./greenroom/codec.js";
+export { GreenroomError } from "./greenroom/errors.js";

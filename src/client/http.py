@@ -38,6 +38,7 @@ class Request:
         )
         self._path = parts.path
         self._connection = kind(parts.hostname or "", parts.port, timeout=PATIENCE)
+        self._response: http.client.HTTPResponse | None = None  # holds the socket if it is the last
         self._aborted = threading.Event()
 
     async def post(self, body: BinaryIO, size: int, moved: Moved) -> None:
@@ -75,6 +76,8 @@ class Request:
         except (OSError, http.client.HTTPException) as error:
             raise Refused("lost", f"the transfer broke off: {error}") from None
         finally:
+            if self._response is not None:
+                self._response.close()
             self._connection.close()
 
     def _post(self, body: BinaryIO, size: int, moved: Moved) -> None:
@@ -103,8 +106,10 @@ class Request:
         at = 0
         while piece := answer.read(PIECE):
             self._check()
-            target.write(piece)
             at += len(piece)
+            if at > size:  # a server that never ends fills no disk
+                raise OSError(f"more than the {size} bytes came that were announced")
+            target.write(piece)
             moved(at)
         if at != size:
             raise OSError(f"{at} of {size} bytes came")
@@ -112,7 +117,7 @@ class Request:
     def _answer(self) -> http.client.HTTPResponse:
         """The answer. Raises :class:`Refused` for one that is none."""
         self._check()
-        answer = self._connection.getresponse()
+        answer = self._response = self._connection.getresponse()
         if answer.status == 200:
             return answer
         text = answer.read(10_000)

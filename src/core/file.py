@@ -26,6 +26,7 @@ PLAIN_MIME: Final = "application/octet-stream"
 NAME_BYTES: Final = 255  # of UTF-8; what file systems take
 
 _MIME: Final = re.compile(r"[\w.+-]{1,63}/[\w.+-]{1,63}\Z", re.ASCII)
+_EDGES: Final = re.compile(r"\A[\s.]+|[\s.]+\Z")  # a dot in front hides a file, or means a folder
 _FORBIDDEN: Final = str.maketrans(dict.fromkeys('<>:"|?*', "_"))
 
 
@@ -97,12 +98,15 @@ class File:
     def keep(self, target: str | Path) -> Path:
         """Move it to ``target``, where it is yours; returns that path.
 
-        A folder takes it under :attr:`name`. What is there already is replaced. Raises
-        :class:`Closed` when the file has ended, ``OSError`` when it cannot be moved.
+        A folder takes it under :attr:`name`. A file that is there already is replaced. Raises
+        :class:`Closed` when the file has ended, ``OSError`` when it cannot be moved:
+        IsADirectoryError when a folder has that name.
         """
         target = Path(target)
         if target.is_dir():
             target /= self.name
+            if target.is_dir():  # the client chose the name: nothing happens to a folder
+                raise IsADirectoryError(f"{target} is a folder: give the file another name")
         with self._lock:
             shutil.move(self._here(), target)
             target.chmod(0o666 & ~_umask())
@@ -166,12 +170,14 @@ def clean_name(name: str) -> str:
     gives a meaning to; it is never empty, ``.`` or ``..``.
     """
     name = name.replace("\\", "/").rsplit("/", 1)[-1].translate(_FORBIDDEN)
-    name = "".join(c for c in name if unicodedata.category(c)[0] != "C").strip().strip(".")
+    name = "".join(c for c in name if unicodedata.category(c)[0] != "C")
+    name = _EDGES.sub("", name)
     stem, dot, suffix = name.rpartition(".")
     if not dot or len(suffix.encode()) > 16:
         stem, dot, suffix = name, "", ""
     room = NAME_BYTES - len(suffix.encode()) - len(dot)
-    stem = stem.encode()[:room].decode(errors="ignore").strip()
+    stem = stem.encode()[:room].decode(errors="ignore")
+    stem = _EDGES.sub("", stem)
     name = f"{stem}.{suffix}" if suffix else stem
     return name or "file"
 

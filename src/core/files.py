@@ -9,6 +9,7 @@ The rules:
   client that asked. Elsewhere it moves in pieces, as numbered frames of the session.
 - An upload is announced with its size and may be smaller, never larger. What has arrived counts
   towards the limits of the session and of the app; nothing is reserved for what may never come.
+  Files are counted, too: empty ones cost memory and a place in the folder.
 - A download is offered to every client of the session, or of a label, by one event; each that gets
   it asks for it (``gr:fetch``) and is answered according to its own transport. So it does not
   matter who comes later, or comes back over another kind of line: no event, no file; with the
@@ -129,13 +130,10 @@ class Files:
                 raise NotFound("this server takes no uploads (Settings.uploads)")
             if settings.max_upload and size > settings.max_upload:
                 raise TooLarge(f"a file is at most {settings.max_upload} bytes (max_upload)")
-            open_ones = sum(
-                isinstance(thing, Upload) and thing.state != "claimed"
-                for thing in self._things.get(session.id, {}).values()
-            )
+            open_ones = sum(upload.state != "claimed" for upload in self._uploads(session))
             if settings.max_uploads and open_ones >= settings.max_uploads:
                 raise Busy(f"{open_ones} uploads of this session are open (max_uploads)", 1.0)
-            self._check_room(session, size)
+            self._check_room(session, size, more=1)
         except GreenroomError:
             self.counters["uploads_refused"] += 1
             raise
@@ -172,7 +170,8 @@ class Files:
         return fill(payload), found
 
     def spool(self, session: Session, file: File, raw: bytes) -> Path:
-        """Put a small file on disk, for whoever wants its path. Any thread."""
+        """Put a small file on disk, for whoever wants its path. Any thread. Raises Busy."""
+        self._check_room(session, len(raw), more=1)
         path = self.folder() / secrets.token_hex(16)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         with open(path, "wb", opener=lambda name, _: os.open(name, flags, 0o600)) as target:
@@ -200,10 +199,15 @@ class Files:
         """Offer a file to the clients of a session. Any thread.
 
         Raises FileNotFoundError or ValueError for a path that is no regular file, TooLarge for
-        bytes that exceed what a session may hold.
+        bytes that exceed what a session, or all of them, may hold.
         """
         offer = Offer(self, session, source, name, mime)
-        limit = self.app.settings.file_bytes
+        limit, everybody = self.app.settings.file_bytes, self.app.settings.total_file_bytes
+        if everybody and offer.held and self.total + offer.held > everybody:
+            raise TooLarge(
+                f"with these {offer.held} bytes the server holds more than total_file_bytes "
+                f"({everybody}): write them to a file, and give its path"
+            )
         if limit and offer.held and self._held.get(session.id, 0) + offer.held > limit:
             raise TooLarge(
                 f"with these {offer.held} bytes the session holds more than file_bytes ({limit}): "
@@ -223,8 +227,11 @@ class Files:
     def fetch(
         self, session: Session, link: ServerLink, connection: Connection | None, id: str
     ) -> dict[str, Any]:
-        """A client wants an offered file: how it gets it. Raises :class:`NotFound`."""
+        """A client wants an offered file: how it gets it. Raises :class:`NotFound`, Busy."""
         offer = self._offer(session, id)
+        limit = self.app.settings.max_links  # each has it once at a time
+        if limit and len(offer.sending) >= limit:
+            raise Busy("this file is being sent too many times at once (max_links)", 1.0)
         offer.touch()
         answer: dict[str, Any] = {
             "file": offer.id, "name": offer.name, "mime": offer.mime, "size": offer.size,
@@ -308,8 +315,18 @@ class Files:
 
     # -- room -----------------------------------------------------------------------------------
 
-    def _check_room(self, session: Session, size: int) -> None:
+    def _uploads(self, session: Session) -> list[Upload]:
+        """What of a session's there is, in whatever state. Any thread."""
+        things = tuple(self._things.get(session.id, {}).values())
+        return [thing for thing in things if isinstance(thing, Upload)]
+
+    def _check_room(self, session: Session, size: int, *, more: int = 0) -> None:
+        """Whether so many bytes, and so many ``more`` files, may be held. Any thread."""
         settings = self.app.settings
+        if settings.max_files and more:
+            here = len(self._uploads(session)) + len(self._spooled.get(session.id, ()))
+            if here + more > settings.max_files:
+                raise Busy(f"this session has {here} files already (max_files)", 5.0)
         if settings.file_bytes and self._held.get(session.id, 0) + size > settings.file_bytes:
             raise Busy(f"the files of this session exceed {settings.file_bytes} bytes", 5.0)
         if settings.total_file_bytes and self.total + size > settings.total_file_bytes:
@@ -410,7 +427,8 @@ class Files:
     def folder(self) -> Path:
         """The private folder, made when it is first needed. On a thread."""
         with self._folder_lock:
-            if self._folder is None:
+            # Machines clean their temporary folders of what nobody has touched for days.
+            if self._folder is None or not self._folder.is_dir():
                 place = self.app.settings.upload_dir
                 self._folder = Path(tempfile.mkdtemp(prefix="greenroom-", dir=place))
             return self._folder

@@ -114,7 +114,10 @@ class HandlerTable(CallbackTable):
             except BadHandler as error:
                 if options is not None:
                     raise
-                why = str(error).removeprefix(f"handler {describe(fn)}").lstrip(": ")
+                if self._is_claimed(fn):  # a verifier, say: it is not meant to be one
+                    why = "registered as something else"
+                else:
+                    why = str(error).removeprefix(f"handler {describe(fn)}").lstrip(": ")
                 unfit.append(LeftOut(f"{source}.{attribute}", location(fn), why))
                 continue
             qualified = entry.handler.qualified

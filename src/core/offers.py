@@ -180,7 +180,8 @@ class Download:
             assert self.offer.raw is not None
             await asyncio.sleep(0)  # others have their turn, and may tell that the client has gone
             return self.offer.raw[at : at + PIECE]
-        return await self._files.on_thread(self.file.read, PIECE)
+        # No more than was announced, should the file grow meanwhile: a log, say.
+        return await self._files.on_thread(self.file.read, min(PIECE, self.offer.size - at))
 
     def over(self, *, whole: bool) -> None:
         """It has ended, well or not."""

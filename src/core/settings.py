@@ -109,6 +109,7 @@ class Settings:
     uploads: bool = True  # False: clients may send none
     max_upload: int = 256 * MIB  # one file
     max_uploads: int = 8  # of a session that no payload has named yet
+    max_files: int = 1_000  # uploaded files of a session, however small
     file_bytes: int = 1024 * MIB  # uploaded files and downloads in memory, of one session
     total_file_bytes: int = 4096 * MIB  # of all sessions
     upload_dir: str | None = None  # where uploads are kept; None: the system's temporary folder

@@ -8,8 +8,9 @@ The life of an upload is a table::
     any        --end--->   gone         (expired, stalled, cut, dropped, closed, kept, session over)
 
 Owner: the app's loop. The file itself is touched by one thread of the pool at a time: each method
-that does waits for it. Cut in the middle: :meth:`Upload.end` may come at any moment; a part that a
-thread is writing is deleted when that piece is written, and whoever waits is told why.
+that does waits for it, and who has begun it, a request or pieces in frames, is who goes on. Cut in
+the middle: :meth:`Upload.end` may come at any moment; a part that a thread is writing is deleted
+when that piece is written, and whoever waits is told why. A piece that is cancelled ends it all.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Upload:
         self._path: Path | None = None
         self._working = False  # a thread of ours is at the file
         self._lock = asyncio.Lock()  # pieces come as tasks of their own; first come, first written
-        self._on_end: Callable[[], object] | None = None
+        self._on_end: Callable[[], object] | None = None  # of the request that brings it
 
     # -- moving bytes -------------------------------------------------------------------------
 
@@ -129,13 +130,20 @@ class Upload:
             async with self._lock:
                 if self.state == "offered":
                     await self.begin()
-                if self.state != "receiving" or at != self.got:
+                if self.file is not None:  # it may be the app's already: nothing ends it from here
+                    raise BadPayload("this file is here already, whole")
+                if self._on_end is not None:  # two at once would write over each other
+                    raise BadPayload("this file is on its way over HTTP")
+                if at != self.got:
                     self.end(BadPayload(f"the next piece of this file begins at {self.got}"))
-                    raise self.error or NotFound("this file is here already")
                 await self.write(raw)
                 if last:
                     await self.finish()
                 return self.got
+        except asyncio.CancelledError:
+            if self.file is None:  # its thread goes on: nobody else may go on beside it
+                self.end(Closed("a piece of this file was cancelled"))
+            raise
         finally:
             self.crowd -= 1
 

@@ -234,7 +234,7 @@ def test_a_name_that_is_not_ours_is_400(arun: Arun) -> None:
     async def story() -> None:
         host = RecordingHost()
         async with on_uvicorn(asgi.application(host, bind="0.0.0.0")) as port:
-            assert (await get(port, "/page.js", "any.example")).status == 200
+            assert (await get(port, "/greenroom.js", "any.example")).status == 200
         async with on_uvicorn(asgi.application(host)) as port:
             with pytest.raises(Gone) as caught:
                 await open_peer(port, additional_headers={"Host": "evil.example"})
@@ -520,13 +520,43 @@ def test_nothing_outside_the_public_folder(server: str, public: Path, arun: Arun
 def test_the_clients_modules(arun: Arun) -> None:
     async def story() -> None:
         async with on_uvicorn(asgi.application(RecordingHost())) as port:
-            for name in ("page.js", "debug.js"):
+            for name in ("greenroom.js", "greenroom/client.js", "greenroom/page.js"):
                 response = await get(port, f"/{name}")
                 assert response.status == 200
                 assert response.headers["content-type"] == "text/javascript; charset=utf-8"
                 assert response.headers["access-control-allow-origin"] == "*"
-            for name in ("asgi.py", "__init__.py", "connection.py", "pages.js"):
-                assert (await get(port, f"/{name}")).status == 404
+            assert (await get(port, "/greenroom/debug.css")).status == 200
+            for name in (
+                "client.js",
+                "page.js",
+                "greenroom",
+                "greenroom/",
+                "greenroom/none.js",
+                "greenroom/../connection.py",
+                "greenroom.d.ts",
+                "connection.py",
+                "__init__.py",
+            ):
+                assert (await get(port, f"/{name}")).status == 404, name
+
+    arun(story)
+
+
+def test_two_names_are_ours_and_every_other_the_users(arun: Arun, public: Path) -> None:
+    ours, theirs = ("greenroom.js", "greenroom/client.js"), ("page.js", "client.js", "debug.css")
+    (public / "greenroom").mkdir()
+    for name in (*ours, *theirs, "greenroom/more.js"):
+        (public / name).write_text("theirs")
+
+    async def story() -> None:
+        async with on_uvicorn(asgi.application(RecordingHost(), public=public)) as port:
+            for name in theirs:
+                assert (await get(port, f"/{name}")).body == b"theirs"
+            for name in ours:
+                response = await get(port, f"/{name}")
+                assert response.status == 200
+                assert response.body != b"theirs"
+            assert (await get(port, "/greenroom/more.js")).status == 404  # ours, whole
 
     arun(story)
 
@@ -545,11 +575,11 @@ def test_views_and_the_page_without_a_public_folder(arun: Arun) -> None:
 
             host.views = {"main": View(), "side": View()}
             root = await get(port, "/")
-            assert b'src="./page.js" data-label="main"' in root.body
+            assert b'src="./greenroom/page.js" data-label="main"' in root.body
             assert b"<title>A &lt;title&gt;</title>" in root.body
             assert "'unsafe-inline'" not in root.headers["content-security-policy"]
             side = await get(port, "/view/side")
-            assert b'src="../page.js" data-label="side"' in side.body
+            assert b'src="../greenroom/page.js" data-label="side"' in side.body
             assert (await get(port, "/view/none")).status == 404
             assert (await get(port, "/ws")).status == 426
 
@@ -619,8 +649,8 @@ def test_mounted_in_fastapi(arun: Arun, public: Path) -> None:
             assert page.status == 200
             assert page.headers["set-cookie"].startswith(f"greenroom_{port}_live=")
             assert "path=/live;" in page.headers["set-cookie"]
-            assert (await get(port, "/live/page.js")).status == 200
-            assert (await get(port, "/page.js")).status == 404
+            assert (await get(port, "/live/greenroom/page.js")).status == 200
+            assert (await get(port, "/greenroom.js")).status == 404
         assert host.phase == "stopped"
 
     arun(story)
@@ -633,10 +663,10 @@ def test_the_app_starts_once_at_the_first_request(arun: Arun) -> None:
         application = asgi.application(host)
         async with on_uvicorn(application, lifespan="off") as port:
             assert not host.running
-            await asyncio.gather(*(get(port, "/page.js") for _ in range(3)))
+            await asyncio.gather(*(get(port, "/greenroom.js") for _ in range(3)))
             assert host.phase == "running"
             await host.stop()
-            await get(port, "/page.js")
+            await get(port, "/greenroom.js")
             assert host.phase == "stopped"
 
     arun(story)

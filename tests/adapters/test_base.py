@@ -308,7 +308,7 @@ def test_the_policy_is_strict_and_takes_further_sources() -> None:
 
 @given(st.text(alphabet=st.sampled_from("./\\%2eab\0:~"), max_size=12))
 def test_no_path_leaves_the_folder(path: str) -> None:
-    folder = pages.Folder(pages.HERE)
+    folder = pages.Folder(pages.CLIENT)
     found = folder.find(path)
     assert found is None or found.is_relative_to(folder.root)
 
@@ -333,7 +333,7 @@ def test_a_view_becomes_a_document(html: str, start: str) -> None:
     view.html = html
     document = pages.document(view, "main", "./")
     assert document.startswith(start)
-    assert document.count('src="./page.js"') == 1
+    assert document.count('src="./greenroom/page.js"') == 1
 
 
 @pytest.mark.parametrize(

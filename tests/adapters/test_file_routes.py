@@ -280,6 +280,28 @@ def test_chunked_without_a_length_and_smaller_than_announced_is_fine(arun: Arun)
     arun(story)
 
 
+def test_pieces_do_not_mix_with_a_request(arun: Arun) -> None:
+    """Two threads would write, and close, one file."""
+
+    async def story() -> None:
+        async with served(size_of) as it:
+            page = await it.open()
+            told = await page.announce(4)
+            request = await Request.open(it.port, "POST", told["url"], {"Content-Length": "4"})
+            await request.send(b"ab")
+            await it.until("capabilities_used", 1)
+            for at in (0, 2):
+                piece = {"file": told["file"], "at": at, "data": {"$bytes": "eHg="}, "last": True}
+                answer = await page.call("gr:piece", piece)
+                assert answer["code"] == "bad_payload"
+                assert "over HTTP" in answer["message"]
+            await request.send(b"cd")
+            assert json.loads((await request.reply()).body)["size"] == 4
+            assert (await page.call("size_of", {"$file": told["file"]}))[2:] == [4, 4]
+
+    arun(story)
+
+
 def test_a_client_that_leaves_in_the_middle_leaves_nothing(arun: Arun) -> None:
     async def story() -> None:
         async with served(size_of) as it:
@@ -416,6 +438,14 @@ def test_the_limits_hold(arun: Arun) -> None:
             assert (await page.announce(51))["code"] == "busy"
             assert (await page.announce(50))["file"]
             assert it.stats["uploads_refused"] == 3
+        async with served(size_of, max_files=2) as it:  # named or not, and empty all the same
+            page = await it.open()
+            for _ in range(2):
+                told = await page.announce(0)
+                assert (await http(it.port, "POST", told["url"])).status == 200
+                await page.call("size_of", {"$file": told["file"]})
+            answer = await page.announce(0)
+            assert (answer["code"], "max_files" in answer["message"]) == ("busy", True)
         async with served(size_of, uploads=False) as it:
             assert (await (await it.open()).announce(1))["code"] == "not_found"
         asked: list[Any] = []
@@ -488,6 +518,56 @@ def test_a_download_is_an_attachment_and_nothing_else(
             path.write_bytes(b"changed")
             changed = await page.call("gr:fetch", {"file": told["file"]})
             assert (await http(it.port, "GET", changed["url"])).status == 404
+
+    arun(story)
+
+
+def test_nobody_takes_a_file_a_thousand_times_at_once(arun: Arun) -> None:
+    """Each costs a socket, a descriptor and a piece in memory for as long as nobody reads."""
+
+    async def story() -> None:
+        def give(session: gr.Session) -> None:
+            session.download(bytes(64_000_000), "big.bin")
+
+        async with served(give, max_links=2) as it:
+            page = await it.open()
+            await page.ws.send(json.dumps({"type": "give"}))
+            file = {"file": (await page.until("gr:download"))["file"]}
+            requests: list[Request] = []
+            for _ in range(2):
+                way = await page.call("gr:fetch", file)
+                requests.append(await Request.open(it.port, "GET", way["url"]))
+                await requests[-1].reader.readexactly(1)
+            assert (await page.call("gr:fetch", file))["code"] == "busy"
+            requests[0].cut()
+            await it.until("downloads_cut", 1)
+            assert "url" in await page.call("gr:fetch", file)
+            requests[1].cut()
+            await it.until("downloads_cut", 2)
+
+    arun(story)
+
+
+def test_a_file_that_grows_while_it_is_sent(arun: Arun, tmp_path: Path) -> None:
+    async def story() -> None:
+        path = tmp_path / "log"
+        path.write_bytes(bytes(16_000_001))
+
+        def give(session: gr.Session) -> None:
+            session.download(path)
+
+        async with served(give) as it:
+            page = await it.open()
+            await page.ws.send(json.dumps({"type": "give"}))
+            told = await page.until("gr:download")
+            way = await page.call("gr:fetch", {"file": told["file"]})
+            request = await Request.open(it.port, "GET", way["url"])
+            await request.reader.readexactly(1)  # it is being sent, and far from its end
+            with path.open("ab") as file:
+                file.write(b"more")
+            reply = await request.reply()
+            assert len(reply.body) == 16_000_001
+            await it.until("downloads_done", 1)
 
     arun(story)
 

@@ -156,7 +156,7 @@ def test_a_websocket_on_a_connection_that_served_a_page(arun: Arun) -> None:
         host = RecordingHost()
         async with serving(host) as port:
             raw = await Raw.dial(port)
-            raw.say(b"GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            raw.say(b"GET /greenroom.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
             head = (await raw.head()).lower()
             size = int(head.partition(b"content-length: ")[2].partition(b"\r")[0])
             await raw.reader.readexactly(size)
@@ -614,6 +614,42 @@ def test_a_server_with_a_socket_and_a_page(arun: Arun, tmp_path: Path) -> None:
                 await server.start()
         assert sock.fileno() == -1
         await server.stop()
+
+    arun(story, timeout=12)
+
+
+def test_a_unix_socket(arun: Arun, tmp_path: Path) -> None:
+    async def story() -> None:
+        path = str(tmp_path / "app")
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(path)
+        sock.listen()
+        sock.setblocking(False)
+        (tmp_path / "public").mkdir()
+        (tmp_path / "public" / "index.html").write_text("<h1>Mine</h1>")
+        settings = Settings(trusted_proxies=("*",))
+        host = RecordingHost(settings)
+        async with websocket.Server(host, sock=sock, public=tmp_path / "public") as server:
+            assert (server.url, server.port) == (f"unix:{path}", 0)
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            page = (await reader.read()).decode()
+            assert page.endswith("<h1>Mine</h1>")
+            assert "set-cookie: greenroom_0=" in page.lower()
+            assert "cache-control: private, no-cache" in page.lower()  # for it sets a cookie
+            writer.close()
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(
+                b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+                b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                b"X-Forwarded-For: 198.51.100.7\r\n\r\n"
+            )
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+            assert host.connections[-1].facts["peer"] == "198.51.100.7"
+            writer.write(masked(CLOSE, b"\x03\xe8"))
+            assert await reader.read() == b"\x88\x02\x03\xe8"
+            writer.close()
 
     arun(story, timeout=12)
 

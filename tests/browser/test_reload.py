@@ -25,7 +25,7 @@ PAGE = """
     <title>Counter</title>
     <link rel="icon" href="data:,">
     <link rel="stylesheet" href="./looks.css">
-    <script type="module" src="./page.js"></script>
+    <script type="module" src="./greenroom/page.js"></script>
     <h1>One</h1>
     <output data-gr-text="counter"></output>
     <p data-gr-text="fresh"></p>

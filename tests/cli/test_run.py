@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Generator
@@ -24,7 +26,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from greenroom import Settings, cli
-from greenroom.adapters.serving import url_of
+from greenroom.adapters.serving import GRACE, url_of
 from greenroom.cli import load, run
 
 MAIN = """
@@ -196,6 +198,22 @@ def test_which_adapter_serves_and_tls(asgi: bool, tmp_path: Path) -> None:
         assert "on https://127.0.0.1:" in said
 
 
+@pytest.mark.parametrize("asgi", [False, True])
+def test_a_browser_that_is_idle_does_not_hold_it_up(asgi: bool, tmp_path: Path) -> None:
+    write(tmp_path, {"main.py": MAIN})
+    options = ["--cert", str(LOCALHOST), *(["--asgi"] if asgi else [])]
+    with running("main.py", *options, cwd=tmp_path) as server:
+        line = http.client.HTTPSConnection("127.0.0.1", server.port, context=client_tls())
+        line.request("GET", "/greenroom.js")
+        assert line.getresponse().read()
+        began = time.monotonic()
+        code, said = server.stop(signal.SIGINT)  # the line stays open, and says no goodbye
+        line.close()
+    assert code == 0
+    assert time.monotonic() - began < GRACE - 1
+    assert "Cancel" not in said
+
+
 def test_certificates_that_are_none(tmp_path: Path) -> None:
     write(tmp_path, {"main.py": MAIN, "cert.pem": "nonsense"})
     for options, code, word in (
@@ -219,10 +237,20 @@ def test_the_debug_page_and_ctrl_c(tmp_path: Path) -> None:
         assert b'<link rel="icon"' in body  # or browsers ask for /favicon.ico, and log a 404
         assert "unsafe-inline" not in headers["content-security-policy"]
         for module in ("debug.js", "debug.css", "page.js"):
-            assert server.get(f"/{module}")[0] == 200
+            assert server.get(f"/greenroom/{module}")[0] == 200
         code, said = server.stop(signal.SIGINT)
         assert code == 0
         assert "stopping" in said
+
+
+def test_files_under_names_of_ours_are_named(tmp_path: Path) -> None:
+    ours = {"public/greenroom/a.js": "", "public/healthz": "", "public/file/a.txt": ""}
+    write(tmp_path, {"main.py": MAIN, "public/index.html": "<p>one</p>", "public/view": ""} | ours)
+    with running("main.py", cwd=tmp_path) as server:
+        _, said = server.stop()
+    for name in ("greenroom/", "healthz", "file/"):
+        assert f"public/{name} is not served" in said
+    assert said.count("is not served") == 3
 
 
 def test_without_a_page_it_says_so(tmp_path: Path) -> None:
@@ -333,6 +361,10 @@ def test_no_such_file(tmp_path: Path) -> None:
     code, said = failing("run", "pkg.module", cwd=tmp_path)
     assert code == cli.NOT_FOUND
     assert "pkg.module:app" in said
+    write(tmp_path, {"main.py": MAIN})
+    code, said = failing("run", "main.py:app", cwd=tmp_path)
+    assert code == cli.NOT_FOUND
+    assert said == "greenroom: a file is named without an object: main.py, or main:app\n"
 
 
 def test_a_folder_without_main(tmp_path: Path) -> None:

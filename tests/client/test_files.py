@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.adapters.test_asgi import on_uvicorn
 import greenroom as gr
 from greenroom.adapters import asgi, memory, websocket
 from greenroom.client import Client, connect
+from greenroom.client.http import Request
 from greenroom.core.types import FileRef
 
 Run = Callable[..., Any]
@@ -174,5 +176,24 @@ def test_addresses_are_not_shown_and_not_followed_elsewhere(arun: Run) -> None:
             files = client._files
             for wild in ("http://evil/file/" + "x" * 40, "../file/" + "x" * 40, "file/../x", 5):
                 assert files._url({"url": wild}) is None
+
+    arun(story)
+
+
+def test_a_server_that_sends_more_than_it_announced_fills_no_disk(arun: Run) -> None:
+    async def story() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + bytes(1_000_000))
+            await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            target = io.BytesIO()
+            request = Request(f"http://127.0.0.1:{port}/file/x")
+            with pytest.raises(gr.GreenroomError, match="more than the 300000 bytes"):
+                await request.get(target, 300_000, lambda _: None)
+            assert len(target.getvalue()) <= 300_000
 
     arun(story)

@@ -29,6 +29,8 @@ NAMES = {
     'a"b<c>|?*.txt': "a_b_c____.txt",
     "  x .txt  ": "x.txt",
     "x...": "x",
+    ". .htaccess": "htaccess",
+    ".. . \u2003.x": "x",
     "täst 日本.pdf": "täst 日本.pdf",
     "e" * 300 + ".jpeg": "e" * 250 + ".jpeg",
     "日" * 200: "日" * 85,
@@ -48,7 +50,7 @@ def test_no_name_leads_anywhere(name: str) -> None:
     assert 0 < len(clean.encode()) <= 255
     assert not set(clean) & set('/\\:\0"<>|?*\n\r')
     assert clean not in (".", "..")
-    assert not clean.startswith(".")
+    assert not clean.startswith((".", " "))
     assert (Path("/safe") / clean).parent == Path("/safe")
 
 
@@ -93,6 +95,20 @@ def test_its_life(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         file.keep(tmp_path / "none" / "here")
     assert file.read() == b"hello"  # it is still there
+
+
+def test_a_client_cannot_name_a_folder(tmp_path: Path) -> None:
+    """It would be made a file's mode, which nobody can look into."""
+    folder, part = tmp_path / "private", tmp_path / "part"
+    folder.mkdir(mode=0o700)
+    part.write_bytes(b"hello")
+    file = File("private", "text/plain", 5, path=part)
+    with pytest.raises(IsADirectoryError, match="another name"):
+        file.keep(tmp_path)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert not list(folder.iterdir())
+    assert file.read() == b"hello"
+    file.close()
 
 
 def test_in_the_state_it_is_its_name() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from tests.core.visitor import Visitor
 import greenroom as gr
 from greenroom import App, Settings
 from greenroom.core.stats import unbalanced
+from greenroom.core.uploads import Upload
 from greenroom.testing.clock import ManualClock
 
 given: list[Any] = []
@@ -156,6 +159,11 @@ def test_pieces_out_of_turn_end_the_upload(arun: Any) -> None:
             whole = await send(visitor, b"whole")
             more = {"file": whole, "at": 5, "data": in_frame(b"x")}
             assert (await visitor.call("gr:piece", more))["code"] == "bad_payload"
+            # It stands all the same, and once it was named it is the app's.
+            assert await visitor.call("several", [{"$file": whole}]) == ["whole"]
+            for piece in (more, more | {"at": 0}, {"file": whole, "drop": True}):
+                await visitor.call("gr:piece", piece)
+            assert await visitor.call("several", [{"$file": whole}]) == ["whole"]
             visitor.session.close()
             await nothing_left(app)
             visitor.line.close()
@@ -279,8 +287,12 @@ def test_what_cannot_be_downloaded_says_so_at_once(arun: Any, tmp_path: Path) ->
             with pytest.raises(gr.TooLarge, match="file_bytes"):
                 session.download(bytes(100_001))
             session.download(bytes(70_000))
-            with pytest.raises(gr.TooLarge, match="file_bytes"):
+            with pytest.raises(gr.TooLarge, match=r"than file_bytes"):
                 session.download(bytes(70_000))
+        async with App(settings=Settings(total_file_bytes=100_000)) as app:
+            app.open_session().download(bytes(70_000))
+            with pytest.raises(gr.TooLarge, match="than total_file_bytes"):
+                app.open_session().download(bytes(70_000))
 
     arun(story)
 
@@ -364,6 +376,72 @@ def test_bytes_are_let_go_a_minute_after_they_were_taken(arun: Any) -> None:
             clock.advance(40.1)
             assert app.files.stats()["bytes"] == 0
             assert not unbalanced(app.stats())
+
+    arun(story)
+
+
+def test_a_piece_that_is_cancelled_ends_the_upload(
+    arun: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread writes on: the next piece would be written, or the file closed, beside it."""
+    begun, go_on = threading.Event(), threading.Event()
+    append = Upload._append  # pyright: ignore[reportPrivateUsage]
+
+    def slow(upload: Upload, piece: bytes) -> None:
+        begun.set()
+        go_on.wait(10.0)
+        append(upload, piece)
+
+    monkeypatch.setattr(Upload, "_append", slow)
+
+    async def story() -> None:
+        begun.clear()
+        go_on.clear()
+        async with App(handlers=HANDLERS) as app:
+            visitor = await Visitor(app).open()
+            told = await visitor.call("gr:upload", {"name": "a", "size": 4})
+            piece = {"file": told["file"], "data": in_frame(b"ab")}
+            first = visitor.send("gr:piece", piece | {"at": 0})
+            await asyncio.to_thread(begun.wait, 10.0)
+            assert await visitor.call("gr:cancel", {"id": first}) is True
+            answer = await visitor.call("gr:piece", piece | {"at": 2, "last": True})
+            assert answer["code"] in ("closed", "not_found")
+            assert app.files.stats()["uploads_cut"] == 1
+            go_on.set()
+            await nothing_left(app)
+            visitor.line.close()
+
+    arun(story)
+
+
+def test_small_files_on_disk_count_too(arun: Any) -> None:
+    async def story() -> None:
+        settings = Settings(max_files=2, file_bytes=8)
+        async with App(handlers=HANDLERS, settings=settings) as app:
+            visitor = await Visitor(app).open()
+
+            async def spool(raw: bytes) -> Any:
+                inline = {"name": "a", "type": "", "data": in_frame(raw)}
+                return await visitor.call("form", {"note": "n", "scan": inline})
+
+            assert (await spool(b"123456789"))["code"] == "busy"
+            assert await spool(b"1") == ["n", "1"]
+            assert await spool(b"2") == ["n", "2"]
+            assert (await spool(b"3"))["code"] == "busy"
+            visitor.session.close()
+            await nothing_left(app)
+            visitor.line.close()
+
+    arun(story)
+
+
+def test_a_folder_that_was_cleaned_away_is_made_again(arun: Any, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with App(handlers=HANDLERS, settings=Settings(upload_dir=str(tmp_path))) as app:
+            visitor = await Visitor(app).open()
+            shutil.rmtree(app.files.folder())
+            assert await visitor.call("several", [{"$file": await send(visitor, b"x")}]) == ["x"]
+            assert [p.stat().st_mode & 0o777 for p in tmp_path.iterdir()] == [0o700]
 
     arun(story)
 

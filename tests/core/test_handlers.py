@@ -135,6 +135,16 @@ def test_what_cannot_be_a_handler_is_left_out_with_one_line() -> None:
     assert len(report) == 4
 
 
+def test_what_was_never_meant_to_be_a_handler_is_not_told_how_to_become_one() -> None:
+    table = HandlerTable()
+    shop = module("shop", "def who(cookies, headers): ...\n")
+    table.claim(shop.who)  # as a session verifier
+    table.add_module(shop)
+    assert table.report()[1:] == [
+        "  left out: shop.who (/app/shop.py:1): registered as something else"
+    ]
+
+
 def test_a_decorated_function_that_cannot_be_a_handler_is_an_error() -> None:
     table = HandlerTable()
     with pytest.raises(BadHandler, match="prices"):

@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { contextOf, resolve, textOf } from "../../src/client/bind.js";
-import { Bytes } from "../../src/client/codec.js";
-import { controlValue, payloadOf } from "../../src/client/forms.js";
-import { safeTarget, safeUrl } from "../../src/client/sanitize.js";
+import { contextOf, resolve, textOf } from "../../src/client/greenroom/bind.js";
+import { Bytes } from "../../src/client/greenroom/codec.js";
+import { controlValue, payloadOf } from "../../src/client/greenroom/forms.js";
+import { safeTarget, safeUrl } from "../../src/client/greenroom/sanitize.js";
 
 const outer = { outer: null, path: ["rows", "r.1"], key: "r.1", keyName: "id", itemName: "row" };
 const inner = { outer, path: ["rows", "r.1", "tags", "0"], key: 0, keyName: "keyVariable", itemName: "valueVariable" };

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { Bytes, GreenroomError, connect } from "../../src/client/greenroom.js";
-import { unpack } from "../../src/client/codec.js";
+import { unpack } from "../../src/client/greenroom/codec.js";
 import { FakeStore, Stage, settle } from "./fakes.js";
 
 const failure = (code) => (error) => error instanceof GreenroomError && error.code === code;

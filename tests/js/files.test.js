@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { decode, encode, unpack, withoutToken } from "../../src/client/codec.js";
-import { reader, safeName } from "../../src/client/files.js";
+import { decode, encode, unpack, withoutToken } from "../../src/client/greenroom/codec.js";
+import { reader, safeName } from "../../src/client/greenroom/files.js";
 import { Bytes, FileRef, GreenroomError } from "../../src/client/greenroom.js";
 import { Stage, settle } from "./fakes.js";
 

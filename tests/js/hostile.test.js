@@ -1,9 +1,9 @@
 // A server that says anything at all: nothing breaks, nothing grows, nothing leaves plain data.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Bytes, decode } from "../../src/client/codec.js";
-import { apply, get } from "../../src/client/patch.js";
-import { safeTarget, safeUrl } from "../../src/client/sanitize.js";
+import { Bytes, decode } from "../../src/client/greenroom/codec.js";
+import { apply, get } from "../../src/client/greenroom/patch.js";
+import { safeTarget, safeUrl } from "../../src/client/greenroom/sanitize.js";
 import { Stage, settle } from "./fakes.js";
 
 const BUILT_IN = ["__proto__", "constructor", "prototype", "toString", "valueOf", "hasOwnProperty"];

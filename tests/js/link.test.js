@@ -3,10 +3,10 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-import { encode } from "../../src/client/codec.js";
-import { Entry } from "../../src/client/entry.js";
-import { Link } from "../../src/client/link.js";
-import { LinkError, TABLE, retryAfterCut } from "../../src/client/machine.js";
+import { encode } from "../../src/client/greenroom/codec.js";
+import { Entry } from "../../src/client/greenroom/entry.js";
+import { Link } from "../../src/client/greenroom/link.js";
+import { LinkError, TABLE, retryAfterCut } from "../../src/client/greenroom/machine.js";
 
 const VECTORS = JSON.parse(readFileSync(new URL("../vectors/link_client.json", import.meta.url), "utf8"));
 

@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-import { Bytes, byteLength, decode, encode, pack, unpack } from "../../src/client/codec.js";
-import { Diverged, Mirror, apply, get, parsePath, share } from "../../src/client/patch.js";
+import { Bytes, byteLength, decode, encode, pack, unpack } from "../../src/client/greenroom/codec.js";
+import { Diverged, Mirror, apply, get, parsePath, share } from "../../src/client/greenroom/patch.js";
 
 const VECTORS = JSON.parse(readFileSync(new URL("../vectors/patch.json", import.meta.url), "utf8"));
 

@@ -1,5 +1,5 @@
 // The page that stands in for public/index.html while an app runs with `debug`.
-import { connect } from "./greenroom.js";
+import { connect } from "../greenroom.js";
 
 const LINES = 200;
 

@@ -13,10 +13,10 @@ import { upload } from "./files.js";
 import { Link } from "./link.js";
 import { Diverged, Mirror } from "./patch.js";
 
-/** @typedef {import("./greenroom.d.ts").Greenroom} Face */
-/** @typedef {import("./greenroom.d.ts").Status} Status */
-/** @typedef {import("./greenroom.d.ts").Options} Options */
-/** @typedef {import("./greenroom.d.ts").CallOptions} CallOptions */
+/** @typedef {import("../greenroom.d.ts").Greenroom} Face */
+/** @typedef {import("../greenroom.d.ts").Status} Status */
+/** @typedef {import("../greenroom.d.ts").Options} Options */
+/** @typedef {import("../greenroom.d.ts").CallOptions} CallOptions */
 /** @typedef {import("./codec.js").Frame} Frame */
 /** @typedef {{resolve: (value: any) => void, reject: (error: Error) => void}} Waiter */
 /** @typedef {(...args: any[]) => any} Callback */
@@ -71,7 +71,7 @@ export class Greenroom {
   #frameHooks = new Set();
   /** @type {Set<(status: Status) => void>} */
   #statusHooks = new Set();
-  /** @type {Set<(upload: import("./greenroom.d.ts").Upload) => void>} */
+  /** @type {Set<(upload: import("../greenroom.d.ts").Upload) => void>} */
   #uploadHooks = new Set();
   /** @type {(() => void)[]} */
   #undo = [];
@@ -198,12 +198,12 @@ export class Greenroom {
     };
   }
 
-  /** @param {Blob} file @param {import("./greenroom.d.ts").UploadOptions} [options] */
+  /** @param {Blob} file @param {import("../greenroom.d.ts").UploadOptions} [options] */
   upload(file, options) {
     return upload(this, file, options);
   }
 
-  /** @param {(upload: import("./greenroom.d.ts").Upload) => void} fn */
+  /** @param {(upload: import("../greenroom.d.ts").Upload) => void} fn */
   onUpload(fn) {
     this.#uploadHooks.add(fn);
     return () => void this.#uploadHooks.delete(fn);
@@ -272,7 +272,7 @@ export class Greenroom {
     return this.#link.maxFrameIn;
   }
 
-  /** An upload has come so far. @param {import("./greenroom.d.ts").Upload} upload */
+  /** An upload has come so far. @param {import("../greenroom.d.ts").Upload} upload */
   uploading(upload) {
     for (const hook of [...this.#uploadHooks]) guard("an upload hook failed", hook, upload);
     upload.element?.dispatchEvent(new CustomEvent("gr-upload", { bubbles: true, detail: upload }));
@@ -542,7 +542,7 @@ export class Greenroom {
   }
 }
 
-/** Time in seconds, and timers in milliseconds. @type {import("./greenroom.d.ts").Clock} */
+/** Time in seconds, and timers in milliseconds. @type {import("../greenroom.d.ts").Clock} */
 const systemClock = {
   now: () => performance.now() / 1000,
   wall: () => Date.now() / 1000,
@@ -550,10 +550,10 @@ const systemClock = {
   clearTimeout: (timer) => clearTimeout(timer),
 };
 
-/** `ws` beside this file, unless told otherwise. @param {string | URL} [url] */
+/** `ws` beside greenroom.js, which is one folder up, unless told otherwise. @param {string | URL} [url] */
 function socketUrl(url) {
   const here = globalThis.document?.baseURI;
-  const full = url === undefined ? new URL("ws", import.meta.url) : new URL(url, here);
+  const full = url === undefined ? new URL("../ws", import.meta.url) : new URL(url, here);
   full.protocol = full.protocol.replace(/^http/, "ws");
   full.hash = "";
   return full.href;

@@ -1,5 +1,5 @@
 // Connects a page of `app.show`: binds its attributes and offers the client as `greenroom`.
-import { connect } from "./greenroom.js";
+import { connect } from "../greenroom.js";
 
 const script = document.querySelector("script[data-label]");
 const client = connect({

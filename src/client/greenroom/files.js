@@ -15,8 +15,8 @@ import { Bytes, FileRef } from "./codec.js";
 import { GreenroomError } from "./errors.js";
 
 /** @typedef {import("./client.js").Greenroom} Greenroom */
-/** @typedef {import("./greenroom.d.ts").Upload} Upload */
-/** @typedef {import("./greenroom.d.ts").UploadOptions} UploadOptions */
+/** @typedef {import("../greenroom.d.ts").Upload} Upload */
+/** @typedef {import("../greenroom.d.ts").UploadOptions} UploadOptions */
 
 const INLINE = 64 * 1024; // bytes of a file that travels in a payload
 const INLINE_ALL = 256 * 1024; // of all files of one payload
