@@ -146,7 +146,7 @@ class Wire(WSListener):
     # -- for whoever builds on it -------------------------------------------------------------
 
     def message(self, opcode: int, payload: bytes) -> None:
-        raise NotImplementedError
+        raise AssertionError("whoever builds on a Wire takes its messages")
 
     def broken(self, code: int, reason: str) -> None:
         self.refuse(code, reason)
