@@ -27,7 +27,7 @@ from typing import Any, Final, Literal, Self, cast
 from ..core.errors import Closed, Refused, Timeout
 from ..core.types import DEFAULT_LABEL, Clock, FileRef, Timer
 from .codec import encode
-from .duplex import Dialer, Duplex, dialer_of
+from .duplex import Dialer, Duplex, dialer_of, refused_for_good
 from .entry import Entry
 from .events import Events
 from .files import Download, Files, Progress
@@ -452,7 +452,8 @@ class Client:
         self._not_before = now + (after or 0.0)
         self._dial_at = None if how == "never" else self._not_before + self._waited
         if how == "never" and not self._ready.done():
-            self._ready.set_exception(Closed(f"the server refused for good: {code} {message}"))
+            why = f"{code} {message}".strip()
+            self._ready.set_exception(Closed(f"the server refused for good: {why}"))
 
     # -- callbacks --------------------------------------------------------------------------
 
@@ -535,7 +536,10 @@ class Client:
             first = not self._attempt  # the later ones would say the same
             _log.log(logging.WARNING if first else logging.INFO, "no connection: %s", error)
             self._conversation = None
-            self._on_retry("resume", None, "", str(error))
+            if refused_for_good(error) and not self._ready.done():  # it was never there
+                self._on_retry("never", None, "", f"{error}: is this the address of the WebSocket?")
+            else:
+                self._on_retry("resume", None, "", str(error))
             self._pump()
             return
         self._duplex = duplex

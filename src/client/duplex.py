@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from ..core.types import Packet
 from .codec import pack, unpack
 
-__all__ = ["Dialer", "Duplex", "Ended", "WebSocket", "dialer_of"]
+__all__ = ["Dialer", "Duplex", "Ended", "WebSocket", "dialer_of", "refused_for_good"]
 
 
 class Ended(NamedTuple):
@@ -60,6 +60,15 @@ def dialer_of(target: str | Dialer) -> Dialer:
     if not url.startswith(("ws://", "wss://")):
         raise ValueError(f"a URL of a server begins with ws://, wss:// or http, got {target!r}")
     return lambda: WebSocket.dial(url)
+
+
+#: HTTP statuses that another attempt at the same address will not change.
+WRONG: Final = frozenset((400, 401, 403, 404, 405, 410, 426))
+
+
+def refused_for_good(error: Exception) -> bool:
+    """Whether a dialler failed because there is no WebSocket for us at that address."""
+    return getattr(getattr(error, "response", None), "status_code", None) in WRONG
 
 
 class WebSocket:

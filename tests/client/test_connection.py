@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from tests.support.served import served_by
 
 from greenroom import App, Settings
 from greenroom.adapters import memory
@@ -178,6 +179,18 @@ def test_a_server_that_refuses_for_good(arun: Run) -> None:
         with pytest.raises(Closed, match="version too old"):
             await entering
         assert stage.client.status == "closed"
+
+    arun(story)
+
+
+@pytest.mark.parametrize("path", ["", "nope", "view/main"])
+def test_an_address_without_a_websocket_is_an_error_and_no_wait(arun: Run, path: str) -> None:
+    async def story() -> None:
+        async with App() as app, served_by("websocket", app) as port:
+            client = connect(f"http://127.0.0.1:{port}/{path}")
+            with pytest.raises(Closed, match=r"HTTP 404: is this the address of the WebSocket\?"):
+                await client.__aenter__()
+            assert client.status == "closed"
 
     arun(story)
 
