@@ -9,9 +9,14 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from greenroom import App
 from greenroom.testing import assert_conserved
+
+# How fast this machine is just now says nothing about the code.
+settings.register_profile("greenroom", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("greenroom")
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
