@@ -18,6 +18,13 @@ from greenroom.testing import assert_conserved
 settings.register_profile("greenroom", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("greenroom")
 
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: no collection of a test need look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
