@@ -519,3 +519,18 @@ test("the URL: http is understood, the default is beside the file", () => {
   assert.equal(urls[0], "wss://host/live/ws");
   assert.match(urls[1], /\/src\/client\/ws$/);
 });
+
+test("a socket that is closing is sent nothing, and loses nothing", async () => {
+  const stage = new Stage();
+  stage.open();
+  stage.welcome();
+  stage.say({ type: "gr:snapshot", seq: 1, data: {} });
+  const { socket } = stage;
+  const before = socket.sent.length;
+  socket.readyState = 2; // CLOSING
+  stage.gr.send("add", 1);
+  assert.equal(socket.sent.length, before);
+  socket.readyState = 1;
+  stage.gr.send("add", 2);
+  assert.equal(socket.sent.at(-1).id, 2);
+});

@@ -308,6 +308,13 @@ export class Greenroom {
     return promise;
   }
 
+  /** Send one packet. One that is closing takes nothing more, and says so in the console. @param {import("./codec.js").Packet} packet */
+  #put(packet) {
+    const socket = this.#socket;
+    if (!socket || socket.readyState > 1) return; // the link keeps what is not acknowledged
+    socket.send(/** @type {string | Uint8Array<ArrayBuffer>} */ (pack(packet)));
+  }
+
   /** Carry out what the link wants, until it wants nothing more. */
   #pump() {
     if (this.#pumping) return;
@@ -315,7 +322,7 @@ export class Greenroom {
     try {
       for (let busy = true; busy; ) {
         const packets = this.#link.take();
-        for (const packet of packets) this.#socket?.send(/** @type {string | Uint8Array<ArrayBuffer>} */ (pack(packet)));
+        for (const packet of packets) this.#put(packet);
         const effects = this.#link.effects();
         for (const [kind, ...args] of effects) this.#act(kind, args);
         busy = packets.length + effects.length > 0;
