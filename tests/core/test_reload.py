@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from tests.core.visitor import Visitor
 
-from greenroom import App, Closed
+from greenroom import App, Closed, State
 from greenroom.core.reload import Reloader
 
 numbers = itertools.count()
@@ -530,5 +530,20 @@ def test_a_notebook_adopts_what_it_has_put_together(arun: Any) -> None:
             assert (await visitor.call("old"))["code"] == "not_found"
             assert visitor.session.state.to_dict() == {"a": 1, "b": 2}
             leave(visitor)
+
+    arun(story)
+
+
+def test_a_state_that_was_assigned_before_it_was_adopted_is_taken_as_it_is(arun: Any) -> None:
+    async def story() -> None:
+        async with App(state={"a": 1}) as app:
+            session = app.open_session()
+            beginning = State({"a": 1})
+            other = App(state=beginning)
+            beginning["b"] = 2
+            app.adopt(other)
+            async with session.turn() as state:  # behind the one that brings what is new
+                assert state["b"] == 2
+            assert app.open_session().state == {"a": 1, "b": 2}
 
     arun(story)

@@ -65,6 +65,11 @@ def test_a_tell_runs_in_order_and_an_ask_hears_the_result(arun: Any) -> None:
             assert session["id"] == session.id
             with pytest.raises(KeyError):
                 session["tell"]
+            assert "id" in session
+            assert "tell" not in session
+            assert session.get("tell", "no") == "no"
+            assert session.get("id") == dict(session)["id"] == session.id
+            assert list(session) == list(session.keys())
 
     arun(story)
 
