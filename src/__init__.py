@@ -36,6 +36,7 @@ from .core.errors import (
 from .core.exposure import handler
 from .core.file import File, pack_bytes, pack_file
 from .core.jobs import Job
+from .core.mutable import MutableValue
 from .core.script import (
     broadcast,
     emit,
@@ -74,6 +75,7 @@ __all__ = [
     "Group",
     "Job",
     "Lane",
+    "MutableValue",
     "NoApp",
     "NoSession",
     "NotFound",
