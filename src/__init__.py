@@ -53,6 +53,7 @@ from .core.script import (
 from .core.session import Session
 from .core.settings import Settings
 from .core.state import Patch, State, StateView, shared
+from .core.table import EditableTable
 from .core.turn import cancelled
 from .core.types import Bytes, Lane
 from .core.views import Group, View
@@ -70,6 +71,7 @@ __all__ = [
     "Cycle",
     "Delivered",
     "Detached",
+    "EditableTable",
     "File",
     "GreenroomError",
     "Group",

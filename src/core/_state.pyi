@@ -43,7 +43,7 @@ def set_mutable(
     note_place: Callable[[Journal | None, tuple[str, ...], list[Any]], None],
     after_undo: Callable[[Journal, list[tuple[Any, Callable[[], None] | None]]], None],
 ) -> None:
-    """Install ``MutableValue``, ``note(journal or None, keys, values)``, ``undone(journal, kept)``."""
+    """Install ``MutableValue``, and who notes where such values lie and hears of an undo."""
 
 @final
 class Journal:
@@ -71,7 +71,7 @@ class Journal:
         """
 
     def keep(self, value: object, undo: Callable[[], None] | None) -> None:
-        """Until the turn commits: what its undo is told of ``value``. The first of a turn counts."""
+        """Keep, for the undo of the turn, how to undo ``value``. The first of a turn counts."""
 
 def journal_of(node: State) -> Journal | None:
     """The journal of a state; None in a template."""
@@ -118,10 +118,6 @@ class Shared:
 @final
 class Grown:
     """Record of a list that grew by append: what it was is its first ``size`` items."""
-
-@final
-class Journal:
-    """What a session's nodes share: who may assign, and which nodes have records."""
 
 def declare_subclass(cls: type[State], **arguments: Any) -> None:
     """``State.__init_subclass__``."""

@@ -80,7 +80,7 @@ cdef object undone = None  # and that their turn was undone
 
 
 def set_mutable(kind, note_place, after_undo):
-    """Install ``MutableValue``, ``note(journal or None, keys, values)``, ``undone(journal, kept)``."""
+    """Install ``MutableValue``, and who notes where such values lie and hears of an undo."""
     global mutable, note, undone
     mutable = kind
     note = note_place
@@ -243,7 +243,7 @@ cdef class Journal:
             PyDict_SetItem(node.log, key, node.d[key])
 
     def keep(self, value, undo):
-        """Until the turn commits: what its undo is told of ``value``. The first of a turn counts."""
+        """Keep, for the undo of the turn, how to undo ``value``. The first of a turn counts."""
         if not self.alone:
             if self.kept is None:
                 self.kept = {}

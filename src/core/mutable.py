@@ -7,8 +7,8 @@ the value lies: as a value of the state or in the lists, tuples and dicts of one
 Where a value lies is noted when it is assigned, and when a session makes its own copy of the
 template's. A place is a journal, which is to say a session, and the keys from its root; before
 anything is marked it is looked at whether the value still lies there. So a place where it lies no
-more does no harm, and is kept while a rollback could bring the value back. What ``gr.shared`` gave to all
-sessions has no place in one: it is looked for in the session whose turn changes it.
+more does no harm, and is kept while a rollback could bring the value back. What ``gr.shared`` gave
+to all sessions has no place in one: it is looked for in the session whose turn changes it.
 
 Who may call what: places are noted by any thread, for any may read. ``mutate`` is an assignment:
 it is for the thread that runs the turn. The table of places holds neither values nor sessions, and
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from ._fast import current_turn
@@ -86,8 +87,7 @@ class _Places:
     __slots__ = ("limit", "own", "shared", "value")
 
     def __init__(self, value: MutableValue) -> None:
-        key = id(value)
-        self.value = weakref.ref(value, lambda _, forget=PLACES.pop: forget(key, None))
+        self.value = weakref.ref(value, partial(_forget, id(value)))
         self.own: set[tuple[weakref.ref[Journal], Keys]] = set()
         self.shared: set[Keys] = set()  # of whichever session
         self.limit = ROOM
@@ -100,6 +100,10 @@ class _Places:
                 stale.append(place)
         self.own.difference_update(stale)
         self.limit = max(ROOM, 2 * len(self.own))
+
+
+def _forget(key: int, _gone: object) -> None:
+    PLACES.pop(key, None)
 
 
 def _note(home: Journal | None, keys: Keys, values: list[MutableValue]) -> None:
