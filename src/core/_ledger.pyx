@@ -40,7 +40,9 @@ from ._state cimport (
     prune,
     raw,
     scalar,
+    settle,
     spell,
+    take_in,
 )
 
 from collections.abc import Mapping
@@ -87,18 +89,22 @@ cdef class Ledger:
         journal.owner = NULL
         if journal.dirty is not None or journal.sent or (not keep and journal.older is not None):
             finish(journal, keep)
+        journal.kept = None
 
     cpdef object mark(self):
         """Move the moment ``undo`` and ``rollback`` go back to, to now."""
         finish(self.journal, True)
+        self.journal.kept = None
 
     cpdef object undo(self):
         """Give everything assigned in this turn its value at the start; the turn goes on."""
         revert(self.journal)
+        settle(self.journal)
 
     cpdef object rollback(self, bint keep):
         """Undo, then end the turn."""
         revert(self.journal)
+        settle(self.journal)
         self.commit(keep)
 
     # -- clients
@@ -306,8 +312,9 @@ cdef State freeze(dict source, Where where, type kind, bint fill):
             value = freeze(value, place_below(where, name), kind_of(field, value), True)
         elif type(value) is Shared:
             value = (<Shared> value).value
+            take_in(value, where, name, None, True)
         elif field is not None and is_shared(field.default, value):
-            pass  # its mark went when the instance was made
+            take_in(value, where, name, None, True)  # its mark went when the instance was made
         elif not scalar(value):
             check_depth(value, where, name)
             if prove(value, where.silent or private(name), spell(where.keys + (name,))):

@@ -69,7 +69,7 @@ cdef class Journal:
     cdef PyObject* root  # borrowed: the root clears it when it goes
     cdef int alert  # DUE and WATCHED bits
     cdef int cascade  # how deep subscribers assign inside subscribers
-    cdef bint alone  # a State on its own: always assignable, never rolled back
+    cdef readonly bint alone  # a State on its own: always assignable, never rolled back
     cdef bint sent  # something was shipped in this turn: see the segments in _state.pyx
     cdef bint structural  # a nested state was placed, removed or marked since all was shipped
     cdef bint shipping  # a shipped patch is on its way to the loop
@@ -83,6 +83,8 @@ cdef class Journal:
     cdef object on_due
     cdef list later  # calls of async subscribers
     cdef list unencodable  # (path, type name)
+    cdef dict kept  # id -> (value that reported its change in this turn, how to undo that or None)
+    cdef object __weakref__
 
 
 cdef class State:
@@ -139,7 +141,9 @@ cdef dict poured(dict fields, dict values)
 cdef type kind_of(Field field, object value)
 cdef str spell(tuple keys)
 cdef str key_name(object key, Where where)
-cdef int check_depth(object value, Where where, str key) except -1
+cdef int check_depth(object value, Where where, str key, list reporters=*) except -1
+cdef int take_in(object value, Where where, str key, Journal journal, bint everybody) except -1
+cdef int settle(Journal journal) except -1
 cdef int set_detached(State node, bint detached) except -1
 cdef Grown grown(list items, bint whole)
 cdef dict raw(State node, bint own)

@@ -28,6 +28,7 @@ from typing import Any, cast
 
 from . import _ledger
 from . import encode as encode  # installs the encoders
+from . import mutable as mutable  # installs what notes where they lie
 from . import schema as schema  # installs what reads annotations
 from ._ledger import Ledger, Template
 from ._patch import Patch
