@@ -14,11 +14,21 @@ from . import absent
 from . import core as core
 from .absent import NotOffered
 from .state import State, StreamsyncState, WriterState
-from .values import BytesWrapper, pack_bytes, pack_file
+from .values import (
+    BytesWrapper,
+    EditableDataFrame,
+    EditableDataframe,
+    MutableValue,
+    pack_bytes,
+    pack_file,
+)
 from .verbs import init_handlers, init_state, middleware, session_verifier
 
 __all__ = [
     "BytesWrapper",
+    "EditableDataFrame",
+    "EditableDataframe",
+    "MutableValue",
     "NotOffered",
     "State",
     "StreamsyncState",

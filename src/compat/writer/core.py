@@ -9,11 +9,12 @@ from typing import Any
 from ...core.turn import current_turn
 from . import absent
 from .state import State, StreamsyncState, WriterState
-from .values import BytesWrapper
+from .values import BytesWrapper, MutableValue
 from .verbs import session_verifier
 
 __all__ = [
     "BytesWrapper",
+    "MutableValue",
     "State",
     "StreamsyncState",
     "WriterSession",
