@@ -45,8 +45,12 @@ def test_browsers_may_call_what_they_might_before(shop: Loaded) -> None:
 def follow(client: Client, *paths: str) -> list[tuple[str, Any]]:
     """What arrives at some paths, in order."""
     seen: list[tuple[str, Any]] = []
+
+    def watch(path: str) -> None:
+        client.subscribe(path, lambda value, _: seen.append((path, value)))
+
     for path in paths:
-        client.subscribe(path, lambda value, _, path=path: seen.append((path, value)))
+        watch(path)
     return seen
 
 
@@ -178,9 +182,14 @@ def test_values_report_their_own_changes(shop: Loaded, arun: Any) -> None:
             session = shop.app.sessions[await ada.call("who_am_i")]
             table = session.state["stock"]
             assert isinstance(table, wf.EditableDataFrame)
-            await ada.call("edit_record", {"record_index": 0, "record": {"item": "chair", "left": 9}})
+            await ada.call(
+                "edit_record", {"record_index": 0, "record": {"item": "chair", "left": 9}}
+            )
             await ada.call("add_record", {"record": {"item": "sofa", "left": 2}})
-            assert await ada.call("remove_record", {"record_index": 1}) == {"item": "chair", "left": 9}
+            assert await ada.call("remove_record", {"record_index": 1}) == {
+                "item": "chair",
+                "left": 9,
+            }
             assert table.df == [{"item": "chair", "left": 9}, {"item": "sofa", "left": 2}]
             other = shop.app.sessions[await bob.call("who_am_i")]
             assert other.state["stock"].record(1) == {"item": "lamp", "left": 0}
@@ -214,7 +223,7 @@ def test_mail_becomes_what_pages_understand(shop: Loaded, arun: Any) -> None:
                 begin = len(visitor.frames)
                 await visitor.call(event, data)
                 new = visitor.frames[begin:]
-                return [(f["type"], f["data"]) for f in new if not f["type"] == "gr:state"][:-1]
+                return [(f["type"], f["data"]) for f in new if f["type"] != "gr:state"][:-1]
 
             await visitor.until("gr:import")  # of the initial state: for every view that opens
             first = [(f["type"], f["data"]) for f in visitor.frames[-2:]]
@@ -227,7 +236,11 @@ def test_mail_becomes_what_pages_understand(shop: Loaded, arun: Any) -> None:
             ]
             assert [r.text for r in visitor.session.log] == ["Said: hello"]
             [(kind, file)] = await told("export")
-            assert (kind, file["filename"], file["mime"]) == ("gr:download", "stock.csv", "text/csv")
+            assert (kind, file["filename"], file["mime"]) == (
+                "gr:download",
+                "stock.csv",
+                "text/csv",
+            )
             assert file["data"]["$bytes"] == "aXRlbSxsZWZ0Cg=="
             assert await told("leave") == [
                 ("gr:open-url", {"url": "https://example.org/"}),

@@ -1,9 +1,9 @@
 """The names of Writer Framework and Streamsync, on top of ours.
 
-``import greenroom.compat.writer as wf`` instead of ``import writer as wf``, and ``as ss`` instead of
-``import streamsync as ss``. Handlers, state, schemas, subscriptions, middlewares, verifiers and mail
-work as before; docs/coming-from-writer.md lists every name and what is deliberately different. A
-name that cannot be offered raises :class:`NotOffered`, which says what to use instead.
+``import greenroom.compat.writer as wf`` instead of ``import writer as wf``, and ``as ss`` instead
+of ``import streamsync as ss``. Handlers, state, schemas, subscriptions, middlewares, verifiers and
+mail work as before; docs/coming-from-writer.md lists every name and what is deliberately different.
+A name that cannot be offered raises :class:`NotOffered`, which says what to use instead.
 """
 
 from __future__ import annotations
@@ -47,3 +47,5 @@ def __getattr__(name: str) -> Any:
     if name in absent.NAMES:
         raise absent.refuse(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+

@@ -1,8 +1,8 @@
 """The states of Writer: ours, with the old names, and with the verbs that speak to pages.
 
-Writer collects what pages are asked to do as *mail* in the state. Here the verbs of a root state are
-those of the session whose turn it is, so they leave when the turn commits and are dropped when it
-raises. Outside of turns, while a script is imported, they are for every page that will open.
+Writer collects what pages are asked to do as *mail* in the state. Here the verbs of a root state
+are those of the session whose turn it is, so they leave when the turn commits and are dropped when
+it raises. Outside of turns, while a script is imported, they are for every page that will open.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from ...core.current import current_app
-from ...core.state import Handle, State as Ours
-from ...core.turn import current_turn
 from ...core.plans import refuse_parameters
 from ...core.session import Session
+from ...core.state import Handle
+from ...core.state import State as Ours
+from ...core.turn import current_turn
 from ...core.types import Bytes
 from .absent import PARAMETERS, refuse
 
@@ -114,7 +115,9 @@ class WriterState(State):
             raise
 
 
-ABSENT = frozenset(("mail", "clear_mail", "user_state", "get_clone", "get_new"))
+ABSENT = frozenset(
+    ("calculated_property", "clear_mail", "get_clone", "get_new", "mail", "user_state")
+)
 
 StreamsyncState = WriterState
 
@@ -125,4 +128,4 @@ def _tell(action: Callable[[Session], object]) -> None:
     if turn is not None:
         action(turn.session)
     else:
-        current_app().on("view:opened", lambda session: action(session))
+        current_app().on("view:opened", action)  # injected: its parameter is called `session`

@@ -37,7 +37,7 @@ def init_state(raw_state: Mapping[str, Any], schema: type[WriterState] | None = 
     Raises TypeError for a schema that is no :class:`WriterState`, and for a value that cannot be
     copied for each session.
     """
-    kind = WriterState if schema is None else schema
+    kind: Any = WriterState if schema is None else schema
     if not (isinstance(kind, type) and issubclass(kind, WriterState)):
         raise TypeError(f"the schema of the root is a subclass of WriterState, not {kind!r}")
     state = kind(raw_state)

@@ -9,13 +9,12 @@ import time
 import catalogue
 import orders
 import writer as wf
-from catalogue import find  # imported handlers count
 from model import Shop, Thermometer
 from writer import WriterState
 
 print("the shop starts")
 
-# -- globals: one copy for all users ----------------------------------------------------------
+# -- globals: one copy for all users ---------------------------------------------------------------
 
 PRICES = {"chair": 40, "table": 120, "lamp": 15}
 VISITS = {"count": 0}
@@ -25,7 +24,7 @@ def _price(item):
     return PRICES[item]
 
 
-# -- handlers -----------------------------------------------------------------------------------
+# -- handlers --------------------------------------------------------------------------------------
 
 
 def increment(state):
@@ -121,7 +120,7 @@ def inspect_payload(payload):
     print("Payload: " + repr(payload))
 
 
-# -- values that change in place ----------------------------------------------------------------
+# -- values that change in place -------------------------------------------------------------------
 
 
 def warm(state, payload):
@@ -145,7 +144,7 @@ def restock(state):
     state["stock"].df = [{"item": "sofa", "left": 1}]
 
 
-# -- what the page is asked to do -----------------------------------------------------------------
+# -- what the page is asked to do ------------------------------------------------------------------
 
 
 def say(state, payload):
@@ -168,7 +167,7 @@ def leave(state):
     state.call_frontend_function("charts", "draw", [1, 2])
 
 
-# -- around all of them -----------------------------------------------------------------------------
+# -- around all of them ----------------------------------------------------------------------------
 
 
 @wf.middleware()
@@ -191,7 +190,7 @@ def not_banned(cookies, headers):
     return cookies.get("banned") is None
 
 
-# -- the state ----------------------------------------------------------------------------------------
+# -- the state -------------------------------------------------------------------------------------
 
 
 def _count_history(state, payload):
