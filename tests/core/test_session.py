@@ -569,6 +569,35 @@ def test_a_worker_ships_in_part_too_and_its_own_values_when_it_assigns(arun: Any
     arun(story)
 
 
+def test_a_worker_that_slept_ships_in_part_as_well(arun: Any) -> None:
+    async def story() -> None:
+        clock, on = ManualClock(), threading.Event()
+
+        def slow(state: Any) -> None:
+            state["message"] = "Loading..."
+            assert on.wait(20)
+            state["message"] = "Completed"
+
+        async with App(handlers=[slow], clock=clock) as app:
+            visitor = await Visitor(app).open()
+            for _ in range(3):
+                on.clear()
+                number = visitor.send("slow")
+                async with asyncio.timeout(20):
+                    while not visitor.line.arrived:
+                        clock.advance(0.05)
+                        await asyncio.sleep(0)
+                assert (await visitor.next())["data"] == {"=": {"/message": "Loading..."}}
+                on.set()
+                await visitor.answer(number)
+                while app.scheduler.sweeping:  # until all threads sleep
+                    clock.advance(0.05)
+                    await asyncio.sleep(0)
+            visitor.line.close()
+
+    arun(story)
+
+
 def test_the_first_snapshot_holds_values_of_every_kind(arun: Any) -> None:
     async def story() -> None:
         values = {"raw": b"abc", "day": dt.date(2020, 1, 2), "set": {1}, "list": [(1, b"q")]}
