@@ -242,8 +242,8 @@ def test_mail_becomes_what_pages_understand(shop: Loaded, arun: Any) -> None:
                 "text/csv",
             )
             assert file["data"]["$bytes"] == "aXRlbSxsZWZ0Cg=="
+            assert await told("advertise") == [("gr:open-url", {"url": "https://example.org/"})]
             assert await told("leave") == [
-                ("gr:open-url", {"url": "https://example.org/"}),
                 ("gr:page", {"page": "goodbye", "params": {}}),
                 ("mail:routeVarsChange", {"from": "shop"}),
                 ("gr:call", {"module": "charts", "function": "draw", "args": [1, 2]}),

@@ -160,8 +160,11 @@ def picture(state):
     state["picture"] = wf.pack_file("picture.png", "image/png")
 
 
-def leave(state):
+def advertise(state):
     state.open_url("https://example.org/")
+
+
+def leave(state):
     state.set_page("goodbye")
     state.set_route_vars({"from": "shop"})
     state.call_frontend_function("charts", "draw", [1, 2])
