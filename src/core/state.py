@@ -86,7 +86,7 @@ FIXED: frozenset[type] = frozenset(
         uuid.UUID,
     }
 )
-CONTAINERS = (list, dict, set, bytearray, deque)
+CONTAINERS = (list, dict, tuple, set, frozenset, bytearray, deque)
 
 
 def _fixed(value: Any) -> bool:
@@ -102,12 +102,12 @@ def _kind(leaf: object) -> str:
 def _leaf_rule(leaf: Any, private: bool, path: str) -> bool:
     """True when each session needs its own copy of a template's leaf; raises when it cannot be had.
 
-    Below a private key only plain containers are copied: the rest (connections, clients, locks) is
-    shared.
+    Below a private key only data is copied, which is what has a form on the wire: the rest
+    (connections, clients, locks) is shared.
     """
     if _fixed(leaf):
         return False
-    if private and not isinstance(leaf, CONTAINERS):
+    if private and not isinstance(leaf, CONTAINERS) and encode.encoders.find(type(leaf)) is None:
         return False
     try:
         copy.deepcopy(cast("Any", leaf))
