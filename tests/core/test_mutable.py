@@ -357,6 +357,15 @@ def test_outside_of_the_turn_it_says_so() -> None:
     assert patch_of(ledger) == {"=": {"/a": {"number": 3}}}
 
 
+def test_once_no_session_has_it_any_thread_may_change_it() -> None:
+    ledger, state = opened({"a": Count()})
+    count = state["a"]
+    del state["a"]
+    ledger.commit(True)
+    in_thread(count.up)
+    assert count.number == 1
+
+
 def test_in_a_thread_that_the_turn_started_it_is_refused(arun: Any) -> None:
     """``asyncio.to_thread`` takes the context along, and with it the turn, but not the right."""
 
