@@ -25,21 +25,22 @@ Cut in the middle
     is calculated from is assigned again.
 
 Nothing is planted per session: a Plan hangs on the class, and an assignment looks for it in the
-nodes from the root down to the one that was assigned, if the journal has seen one at all. So where
-nobody holds the root any more, only the assigned state's own properties hear of it.
+nodes from the root down to the one that was assigned, if the journal has seen one at all. Where
+nobody holds the root any more, it looks through all nodes with properties that are left: the
+journal knows their addresses, and a node that goes takes its own away first.
 """
 
 cimport cython
 from cpython.object cimport PyObject
 from . cimport _state
 from ._state cimport (
-    CALCULATED,
     Journal,
     Needs,
     PyThreadState,
     State,
     convert,
     drop_stale,
+    enrol,
     not_yours,
     set_detached,
     twin,
@@ -106,6 +107,12 @@ cdef int spoil(State node, tuple path, list marked) except -1:
             if found == NULL or not isinstance(<object> found, State):
                 break
             at = <State> <object> found
+    elif node.journal.planned is not None:
+        for address in list(node.journal.planned):
+            at = <State> <object> <PyObject*> <size_t> address
+            i = at.where.depth - 1
+            if at is not node and not at.detached and at.where.keys == path[:i]:
+                spoil_of(at, path, i, marked)
     if node.plan is not None:
         spoil_of(node, path, last, marked)
     return 0
@@ -249,7 +256,7 @@ cdef object fails(State node, str name, error):
 
 cdef int begin(State node) except -1:
     """Calculate all properties of a new node."""
-    node.journal.alert |= CALCULATED
+    enrol(node)
     for name in node.plan.properties:
         try:
             value = calculate(node, <str> name)

@@ -32,6 +32,7 @@ from ._state cimport (
     calculated,
     check_depth,
     drop_stale,
+    enrol,
     key_name,
     kind_of,
     make_node,
@@ -398,7 +399,7 @@ cdef class Template:
             journal.watches = self.watches
             journal.alert = WATCHED
         if root.plan is not None:
-            journal.alert |= CALCULATED
+            enrol(root)
         ledger.journal = journal
         ledger.root = root
         return ledger

@@ -75,6 +75,7 @@ cdef class Journal:
     cdef list dirty  # nodes with a log; None when empty
     cdef list older  # nodes with a prev; None when empty
     cdef set missing  # paths that clients do not have because they could not be encoded, or None
+    cdef set planned  # addresses of the nodes with properties, but the root; they leave when they go
     cdef list pending  # nodes with stale properties; None when there are none
     cdef object watches  # Watches: the tree of subscriptions
     cdef object on_due
@@ -155,6 +156,7 @@ cdef object shown(object value, Journal journal)
 cdef object convert(object value, Where where, str key, Journal journal, dict fields)
 cdef bint calculated(State node, str key) except -1
 cdef object not_yours(State node, str key, type kind)
+cdef int enrol(State node) except -1
 cdef int drop_stale(Journal journal) except -1
 cdef StateView make_view(State node)
 cdef list kept_any(list things, object thing)

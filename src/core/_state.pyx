@@ -261,6 +261,17 @@ cdef object not_yours(State node, str key, type kind):
     )
 
 
+cdef int enrol(State node) except -1:
+    """The journal has a node with properties."""
+    cdef Journal journal = node.journal
+    journal.alert |= CALCULATED
+    if journal.root != <PyObject*> node:
+        if journal.planned is None:
+            journal.planned = set()
+        journal.planned.add(<size_t> <PyObject*> node)
+    return 0
+
+
 cdef int settled(State node) except -1:
     """Calculate what is stale at a node and below it, where this thread may."""
     if node.journal is not None and node.journal.pending is not None:
@@ -410,7 +421,7 @@ cdef State twin(State original, Journal journal):
     node.where = original.where
     node.journal = journal
     if node.plan is not None:
-        journal.alert |= CALCULATED
+        enrol(node)
     return node
 
 
@@ -480,10 +491,15 @@ cdef class State:
             self.d = copy.d
         self.where = ROOT
         self.journal = journal
+        if self.plan is not None:
+            enrol(self)
 
     def __dealloc__(self):
-        if self.journal is not None and self.journal.root == <PyObject*> self:
-            self.journal.root = NULL
+        if self.journal is not None:
+            if self.journal.root == <PyObject*> self:
+                self.journal.root = NULL
+            elif self.plan is not None and self.journal.planned is not None:
+                self.journal.planned.discard(<size_t> <PyObject*> self)
 
     # -- reading
 
