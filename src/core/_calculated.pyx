@@ -249,8 +249,8 @@ cdef int settle_all(Journal journal, bint lenient) except -1:
 cdef object fails(State node, str name, error):
     return ValueError(
         f"{type(node).__name__}.{name} cannot be calculated for a new state: "
-        f"{type(error).__name__}: {error}. Give what it reads a default, or let it return something "
-        "without it"
+        f"{type(error).__name__}: {error}. Give what it reads a default, or let it return "
+        "something without it"
     )
 
 

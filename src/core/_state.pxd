@@ -75,7 +75,7 @@ cdef class Journal:
     cdef list dirty  # nodes with a log; None when empty
     cdef list older  # nodes with a prev; None when empty
     cdef set missing  # paths that clients do not have because they could not be encoded, or None
-    cdef set planned  # addresses of the nodes with properties, but the root; they leave when they go
+    cdef set planned  # addresses of the nodes with properties, without the root's
     cdef list pending  # nodes with stale properties; None when there are none
     cdef object watches  # Watches: the tree of subscriptions
     cdef object on_due

@@ -4,7 +4,6 @@ Assigning is for the thread that opened the turn, reading for any thread.
 """
 
 from collections.abc import (
-    Awaitable,
     Callable,
     ItemsView,
     Iterable,
@@ -17,7 +16,9 @@ from typing import Any, ClassVar, TypeAlias, final
 
 from typing_extensions import disjoint_base
 
+from ._calculated import Calculated
 from ._patch import Patch
+from ._watch import Handle
 
 __pyx_capi__: dict[str, Any]
 

@@ -18,8 +18,8 @@ Who may call what
 The records
     ``log`` and ``prev`` of a node are two segments of one log: see ``_segments.pyx``.
 
-Above this file: subscriptions (``_watch.pyx``) and calculated properties (``_calculated.pyx``). They
-are reached through ``hooks``, and only by nodes and journals that say they have some.
+Above this file: subscriptions (``_watch.pyx``) and calculated properties (``_calculated.pyx``).
+They are reached through ``hooks``, and only by nodes and journals that say they have some.
 """
 
 cimport cython
@@ -249,7 +249,7 @@ cdef State make_node(type kind):
     return node
 
 
-cdef inline bint calculated(State node, str key) except -1:
+cdef bint calculated(State node, str key) except -1:
     return node.plan is not None and key in node.plan.properties
 
 

@@ -5,6 +5,8 @@ from typing import Any, final
 
 from ._state import State
 
+__pyx_capi__: dict[str, Any]
+
 def set_subscriber_adapter(adapt: Callable[[Callable[..., Any]], Any]) -> None:
     """Install what turns a subscriber into ``call(payload, context, state)``.
 

@@ -27,7 +27,6 @@ from ._state cimport (
     CALCULATED,
     DUE,
     WATCHED,
-    Cell,
     Journal,
     State,
     shown,

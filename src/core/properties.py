@@ -8,8 +8,8 @@ stands in ``_calculated.pyx``.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, cast
 
 from ._calculated import Calculated
 from ._state import Needs, Plan, State
@@ -22,14 +22,14 @@ Path = str | tuple[str, ...]
 
 
 def property(  # noqa: A001 -- it is `gr.property`
-    path: Path | list[str] | list[tuple[str, ...]] | list[Path],
+    path: Path | Sequence[Path],
 ) -> Callable[[Callable[[Any], T]], Calculated[T]]:
-    """Make a method of a State class a key that is calculated from others.
+    r"""Make a method of a State class a key that is calculated from others.
 
     ``path``: what it is calculated from: a key of the same state, or a path from there like
-    ``"cart.items"`` (``\\.`` for a literal dot), a tuple of keys, or a list of those. The function
-    takes ``self`` alone, is sync, and assigns nothing. It runs when its value is read after
-    something at or below a path was assigned, or replaced with a parent, and at the end of the turn:
+    ``"cart.items"`` (``\.`` for a literal dot), a tuple of keys, or a list of those. The function
+    takes ``self`` alone, is sync, and assigns nothing. After something at or below a path was
+    assigned, or replaced with a parent, it runs when the value is read, or at the end of the turn:
     once, however much was assigned. What it raises rolls the turn back.
 
     Raises TypeError for another signature, a path that is none and a name that states use
@@ -37,10 +37,10 @@ def property(  # noqa: A001 -- it is `gr.property`
     """
     if callable(path):
         raise TypeError(
-            "gr.property needs to know what it is calculated from: write @gr.property(\"key\"), or "
+            'gr.property needs to know what it is calculated from: write @gr.property("key"), or '
             '@gr.property(["key", "other.key"])'
         )
-    given = path if isinstance(path, list) else [path]
+    given = path if isinstance(path, list) else [cast("Path", path)]
     if not given:
         raise ValueError("gr.property needs at least one path to be calculated from")
     paths = tuple(dict.fromkeys(parse_path(one) for one in given))
@@ -57,10 +57,9 @@ def plan(cls: type[State]) -> None:
     names = [name for kind in reversed(cls.__mro__) for name in vars(kind)]
     found: dict[str, Calculated[Any]] = {}
     for name in dict.fromkeys(names):
-        one = inspect.getattr_static(cls, name, None)
-        if isinstance(one, Calculated):
-            _check_name(cls, name, one)
-            found[name] = one
+        if isinstance(inspect.getattr_static(cls, name, None), Calculated):
+            found[name] = inspect.getattr_static(cls, name)
+            _check_name(cls, name, found[name])
     type.__setattr__(cls, "__plan__", Plan(_ordered(cls, found), _needs(found)) if found else None)
 
 
@@ -72,9 +71,10 @@ def _check(fn: Callable[..., Any]) -> None:
         parameters = []
     plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     if len(parameters) != 1 or parameters[0].kind not in plain:
+        short = name.rpartition(".")[2]
         raise TypeError(
-            f"{name} is calculated from the state alone: write `def {name.rpartition('.')[2]}(self)`"
-            " and read what it needs from self"
+            f"{name} is calculated from the state alone: write `def {short}(self)` and read what "
+            "it needs from self"
         )
     if inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
         raise TypeError(
@@ -88,12 +88,13 @@ def _check(fn: Callable[..., Any]) -> None:
 def _check_name(cls: type[State], name: str, one: Calculated[Any]) -> None:
     if hasattr(State, name) or (name.startswith("__") and name.endswith("__")):
         raise TypeError(
-            f"{cls.__name__}.{name} cannot be a gr.property: it is a method of every state. Choose "
-            "another name"
+            f"{cls.__name__}.{name} cannot be a gr.property: it is a method of every state. "
+            "Choose another name"
         )
     if one.name != name:
         raise TypeError(
-            f"{cls.__name__}.{name} and {one.name} are one gr.property: decorate a function for each"
+            f"{cls.__name__}.{name} and {one.name} are one gr.property: decorate a function for "
+            "each"
         )
 
 
@@ -105,8 +106,8 @@ def _ordered(cls: type[State], found: dict[str, Calculated[Any]]) -> dict[str, C
         if name in line:
             circle = " from ".join([*line[line.index(name) :], name])
             raise TypeError(
-                f"the properties of {cls.__name__} are calculated in a circle, {circle}: let one of "
-                "them read the fields themselves"
+                f"the properties of {cls.__name__} are calculated in a circle, {circle}: let one "
+                "of them read the fields themselves"
             )
         if name not in order:
             for path in found[name].paths:

@@ -1,9 +1,9 @@
 """Schemas: what the annotations of a State class mean.
 
 ``declare`` runs when a class is made: it puts a Field where an annotation stands, raises TypeError
-for a name that cannot be one, and has the calculated properties planned (``properties``). ``resolve`` runs when a class is first used, since an
-annotation may name what is defined later: it finds the type of each field. Values are never checked
-against it; it only says what a dict becomes:
+for a name that cannot be one, and has the calculated properties planned (``properties``).
+``resolve`` runs when a class is first used, since an annotation may name what is defined later: it
+finds the type of each field. Values are never checked against it; it only says what a dict becomes:
 
 =====================================  =======================================================
 a State class, ``Optional`` or not     a nested state of that class
