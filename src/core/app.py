@@ -275,11 +275,23 @@ class App:
         self.loop = loop
         self.clock = self._given_clock or LoopClock(loop)
         self.deadlines = Deadlines(self.clock)
-        self.scheduler.start(loop, self.clock)
+        self.scheduler.start(loop, self.clock, context=self._context())
         self.reception.start()
         self.events.start()
         self.log.start()
         self.phase = "running"
+        for line in self.handlers.report():
+            self.log.info(line)
+
+    def _context(self) -> Context:
+        """What turns, reactions, queries and verifiers begin with: this app is the current one.
+
+        Whoever started it may have another one at hand. Output of no turn goes to our own log.
+        """
+        context = copy_context()
+        context.run(registering.set, self)
+        context.run(self.log.hear_context)
+        return context
 
     async def stop(self, drain: float | None = None) -> None:
         """Stop: refuse what is new, end what runs, tell clients when to come back.
@@ -578,8 +590,13 @@ class App:
     def start_task(
         self, coro: Coroutine[Any, Any, Any], *, context: Context | None = None
     ) -> asyncio.Task[Any]:
-        """A task of the app's own; it is cancelled when the app stops."""
+        """A task of the app's own; it is cancelled when the app stops.
+
+        In a copy of the app's context, unless ``context`` is given.
+        """
         assert self.loop is not None
+        if context is None and self.scheduler.base is not None:
+            context = self.scheduler.base.copy()
         task = self.loop.create_task(coro, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
