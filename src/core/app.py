@@ -35,7 +35,7 @@ from .deadlines import Deadlines
 from .drain import Drain
 from .errors import BadHandler, Busy, Closed, NoSession
 from .files import Files
-from .handlers import Handler, HandlerTable
+from .handlers import Handler, HandlerTable, check_modules
 from .hello import Profile
 from .log import AppLog
 from .middlewares import Middleware
@@ -149,10 +149,12 @@ class App:
     def init_handlers(self, modules: ModuleType | Iterable[ModuleType]) -> None:
         """Register the public functions of one or several modules as handlers.
 
-        What is left out, and why, is in ``app.handlers.report()`` and the start-up log. Raises
-        TypeError for something that is no module.
+        May be called repeatedly, from any module. What is left out, and why, is in
+        ``app.handlers.report()`` and the start-up log. Raises TypeError for something that is no
+        module, :class:`BadHandler` for a module of the standard library, for a decorated function
+        that cannot be a handler, and for two functions under one ``module.name``.
         """
-        for module in [modules] if isinstance(modules, ModuleType) else list(modules):
+        for module in check_modules(modules):
             self.handlers.add_module(module, root=self.root)
 
     def middleware(self) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
