@@ -121,11 +121,10 @@ class HandlerTable(CallbackTable):
             except BadHandler as error:
                 if options is not None:
                     raise
-                if self._is_claimed(fn):  # a verifier, say: it is not meant to be one
-                    why = "registered as something else"
-                else:
-                    why = str(error).removeprefix(f"handler {describe(fn)}").lstrip(": ")
-                unfit.append(LeftOut(f"{source}.{attribute}", location(fn), why))
+                cause = "registered as something else"  # a verifier, say: not meant to be one
+                if not self._is_claimed(fn):
+                    cause = str(error).removeprefix(f"handler {describe(fn)}").lstrip(": ")
+                unfit.append(LeftOut(f"{source}.{attribute}", location(fn), cause))
                 continue
             qualified = entry.handler.qualified
             other = found.get(qualified)
