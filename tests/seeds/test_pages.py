@@ -13,7 +13,7 @@ TESTS = {
     name: heading
     for path in HERE.glob("test_*.py")
     for heading, name in re.findall(
-        r'@told\("([^"]+)"\)\n(?:@.*\n)*def (test_\w+)', path.read_text("utf-8")
+        r'@told\("([^"]+)"\)\n(?:@.*\n|[^d].*\n)*?def (test_\w+)', path.read_text("utf-8")
     )
 }
 
