@@ -59,9 +59,13 @@ async def _work(session):
                 state["job"]["done"] = step + 1
         note = "done"
     finally:
-        if not gr.cancelled():  # whoever cancelled it says so
-            async with session.turn() as state:
-                state["job"].update(running=False, note=note)
+        await _end(session, "job", note)
+
+
+async def _end(session, key, note):
+    if not gr.cancelled():  # else whoever cancelled it says so
+        async with session.turn() as state:
+            state[key].update(running=False, note=note)
 
 
 @gr.handler(concurrent=True)
@@ -98,12 +102,16 @@ def count(state, session, payload: int = 300_000):
 
 async def _count(session, payload):
     """A process does not listen while it counts: pieces make progress and cancelling possible."""
-    loop = asyncio.get_running_loop()
-    found, piece = 0, payload // STEPS
-    for step in range(STEPS):
-        found += await loop.run_in_executor(_pool, primes.count, step * piece, (step + 1) * piece)
-        async with session.turn() as state:
-            state["sum"].update(done=step + 1, note=f"{found} primes", running=step + 1 < STEPS)
+    loop, piece, found, note = asyncio.get_running_loop(), payload // STEPS, 0, "failed"
+    try:
+        for step in range(STEPS):
+            begin = step * piece
+            found += await loop.run_in_executor(_pool, primes.count, begin, begin + piece)
+            async with session.turn() as state:
+                state["sum"]["done"] = step + 1
+        note = f"{found} primes"
+    finally:
+        await _end(session, "sum", note)
 
 
 @gr.handler(concurrent=True)
