@@ -254,6 +254,8 @@ def test_everything_in_the_example_can_be_cancelled(
             await asyncio.sleep(0)
             thinking.cancel()
             await asyncio.gather(cancelled_job, stopped)
+            (session,) = app.sessions.values()
+            await eventually(lambda: session.state["_job"].done and session.state["_sum"].done)
             assert client.state["job"]["note"] == client.state["sum"]["note"] == "cancelled"
             assert not client.state["job"]["running"]
             assert not client.state["sum"]["running"]

@@ -62,12 +62,14 @@ def test_plain_functions_with_an_underscore_are_hidden(
     arun: Any, tmp_path: Path, seed: str
 ) -> None:
     sample = samples(seed, "Plain Python functions")[1]
+    sample += "\n\ndef _callable(state):\n    return 1\n"
 
     async def story() -> None:
         async with script(tmp_path, main(sample, names="import numpy as np\n")) as app:
             assert not app.handlers.names
+            assert not app.handlers.left_out, "what is hidden is not even looked at"
             visitor = await Visitor(app).open()
-            for name in ("_reticulate", "main._reticulate"):
+            for name in ("_reticulate", "main._reticulate", "_callable", "main._callable"):
                 assert await code_of(visitor, name) == await code_of(visitor, "nothing_at_all")
                 assert await code_of(visitor, name) == "not_found"
             assert sys.modules["main"]._reticulate(3).shape == (3, 100)  # for Python it is there
