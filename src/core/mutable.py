@@ -96,7 +96,7 @@ class _Places:
     def forget_stale(self, value: MutableValue) -> None:
         for place in tuple(self.own):
             journal = place[0]()
-            if journal is None or (journal.settled and not journal.lies_at(place[1], value)):
+            if journal is None or (journal.unassigned and not journal.lies_at(place[1], value)):
                 self.own.pop(place, None)
         self.limit = max(ROOM, 2 * len(self.own))
 

@@ -610,6 +610,47 @@ def test_an_encoder_may_not_report() -> None:
     assert "StaleTurn" in ledger.take_unencodable()[0][1]
 
 
+# ---------------------------------------------------------------- calculated properties
+
+
+class Game(State):
+    count: Count = Count()
+    limit: int = 10
+
+    @gr.property("count")
+    def left(self) -> int:
+        if self.count.number > self.limit:
+            raise ValueError("too many")
+        return self.limit - self.count.number
+
+
+def test_a_property_is_calculated_from_it() -> None:
+    ledger = Template(None, Game).open()
+    ledger.snapshot()
+    ledger.open()
+    ledger.root["count"].up()
+    ledger.root["count"].up()
+    assert patch_of(ledger) == {"=": {"/count": {"number": 2}, "/left": 8}}
+
+
+def test_after_an_undo_a_property_is_calculated_from_what_it_is_now() -> None:
+    ledger = Template(None, Game).open()
+    ledger.snapshot()
+    ledger.open()
+    ledger.root["count"].up()
+    ledger.rollback(True)
+    assert patch_of(ledger) == {"=": {"/count": {"number": 1}, "/left": 9}}
+    ledger.open()
+    ledger.root["count"].number = 20
+    ledger.root["count"].mutate()
+    with pytest.raises(ValueError, match="too many"):
+        ledger.settle()
+    ledger.rollback(True)  # nor can it be calculated now: its last value stands
+    assert not ledger.in_turn
+    assert patch_of(ledger) == {"=": {"/count": {"number": 20}}}
+    assert ledger.root["left"] == 9
+
+
 # ---------------------------------------------------------------- what is left behind
 
 
