@@ -202,10 +202,10 @@ def _widths(pd: Any, column: Any, value: Any) -> Iterator[Any]:
         name = str(dtype)
         yield column.astype("boolean" if kind == "b" else name.replace("i", "I").replace("u", "U"))
     elif not missing and kind != "b":
-        for wide in ("Int64", "Float64") if nullable else ("int64", "float64"):
-            widened = column.astype(wide)
-            if bool((widened == column).all()):
-                yield widened
+        there = column.dropna()
+        for wide, limit in (("int64", 2**63 - 1), ("float64", 2**53)):
+            if bool(there.between(-limit, limit).all()):
+                yield column.astype(wide.capitalize() if nullable else wide)
 
 
 def _is_missing(pd: Any, value: Any) -> bool:

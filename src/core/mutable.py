@@ -64,8 +64,8 @@ class MutableValue:
         super().__init_subclass__(**arguments)
         if not cls.__weakrefoffset__:
             raise TypeError(
-                f"{cls.__qualname__} cannot report changes, since nothing can refer to it weakly: "
-                "no tuple, number or bytes can, and a msgspec.Struct says `weakref=True`"
+                f"{cls.__qualname__} cannot report changes, since nothing can refer to it weakly, "
+                "as to no tuple, number or bytes: give it an attribute that holds what it inherits"
             )
 
     def mutate(self) -> None:
@@ -88,17 +88,16 @@ class _Places:
 
     def __init__(self, value: MutableValue) -> None:
         self.value = weakref.ref(value, partial(_forget, id(value)))
-        self.own: set[tuple[weakref.ref[Journal], Keys]] = set()
-        self.shared: set[Keys] = set()  # of whichever session
+        # in the order of assignment; the values say nothing
+        self.own: dict[tuple[weakref.ref[Journal], Keys], None] = {}
+        self.shared: dict[Keys, None] = {}  # of whichever session
         self.limit = ROOM
 
     def forget_stale(self, value: MutableValue) -> None:
-        stale: list[tuple[weakref.ref[Journal], Keys]] = []
         for place in tuple(self.own):
             journal = place[0]()
-            if journal is None or (journal.settled and not journal.lies_at(place[1], value)):
-                stale.append(place)
-        self.own.difference_update(stale)
+            if journal is None or (journal.unassigned and not journal.lies_at(place[1], value)):
+                self.own.pop(place, None)
         self.limit = max(ROOM, 2 * len(self.own))
 
 
@@ -112,11 +111,11 @@ def _note(home: Journal | None, keys: Keys, values: list[MutableValue]) -> None:
         if places is None:
             places = PLACES.setdefault(id(value), _Places(value))
         if home is None:
-            places.shared.add(keys)
+            places.shared[keys] = None
             continue
         if len(places.own) >= places.limit:
             places.forget_stale(value)
-        places.own.add((weakref.ref(home), keys))
+        places.own[weakref.ref(home), keys] = None
 
 
 def _here() -> Journal | None:

@@ -29,10 +29,11 @@ from typing import Any, cast
 from . import _ledger
 from . import encode as encode  # installs the encoders
 from . import mutable as mutable  # installs what notes where they lie
-from . import schema as schema  # installs what reads annotations
+from . import schema as schema  # installs what reads annotations and properties
 from ._ledger import Ledger, Template
 from ._patch import Patch
-from ._state import Handle, Shared, State, StateView, set_subscriber_adapter
+from ._state import Shared, State, StateView
+from ._watch import Handle, set_subscriber_adapter
 from .subscribers import Subscriber
 from .types import Bytes
 
@@ -86,7 +87,7 @@ FIXED: frozenset[type] = frozenset(
         uuid.UUID,
     }
 )
-CONTAINERS = (list, dict, set, bytearray, deque)
+CONTAINERS = (list, dict, tuple, set, frozenset, bytearray, deque)
 
 
 def _fixed(value: Any) -> bool:
@@ -102,12 +103,12 @@ def _kind(leaf: object) -> str:
 def _leaf_rule(leaf: Any, private: bool, path: str) -> bool:
     """True when each session needs its own copy of a template's leaf; raises when it cannot be had.
 
-    Below a private key only plain containers are copied: the rest (connections, clients, locks) is
-    shared.
+    Below a private key only data is copied, which is what has a form on the wire: the rest
+    (connections, clients, locks) is shared.
     """
     if _fixed(leaf):
         return False
-    if private and not isinstance(leaf, CONTAINERS):
+    if private and not isinstance(leaf, CONTAINERS) and encode.encoders.find(type(leaf)) is None:
         return False
     try:
         copy.deepcopy(cast("Any", leaf))

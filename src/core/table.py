@@ -16,7 +16,7 @@ from __future__ import annotations
 import operator
 import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 from .encode import encoders
 from .frames import Rows, rows_of
@@ -71,7 +71,7 @@ class EditableTable(MutableValue):
         rows, data = self._held
         return rows.columns(data)
 
-    def record(self, at: int) -> TableRecord:
+    def record(self, at: SupportsIndex) -> TableRecord:
         """The record at a position: a mapping; what is assigned to its keys is an update."""
         return TableRecord(self, self._position(at, self.data))
 
@@ -95,13 +95,13 @@ class EditableTable(MutableValue):
         """Add a record at the end; its position. What it lacks of a frame's columns is missing."""
         return len(self._edit(lambda rows, data: (rows, rows.add(data, record)))) - 1
 
-    def update(self, at: int, changes: Mapping[str, Any]) -> None:
+    def update(self, at: SupportsIndex, changes: Mapping[str, Any]) -> None:
         """Give a record the values of ``changes``; its other columns stay."""
         self._edit(
             lambda rows, data: (rows, rows.update(data, self._position(at, data), changes)),
         )
 
-    def remove(self, at: int) -> dict[str, Any]:
+    def remove(self, at: SupportsIndex) -> dict[str, Any]:
         """Remove a record and return it. Those behind it move up by one."""
         found: list[dict[str, Any]] = []
 
@@ -113,7 +113,7 @@ class EditableTable(MutableValue):
         self._edit(without)
         return found[0]
 
-    def read(self, at: int) -> dict[str, Any]:
+    def read(self, at: SupportsIndex) -> dict[str, Any]:
         """The record at a position, as a dict of its own."""
         rows, data = self._held
         return rows.read(data, self._position(at, data))

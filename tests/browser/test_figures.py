@@ -47,6 +47,17 @@ async def test_frames_and_figures_arrive(
     ]
     rows = json.loads(await page.locator("#polars").inner_text())
     assert rows == [{"name": "x", "share": 0.25}, {"name": "y", "share": None}]
+    assert json.loads(await page.locator("#table").inner_text()) == [
+        {"name": "a", "n": 1},
+        {"name": "b", "n": 2},
+    ]
+    await page.get_by_role("button", name="Edit").click()
+    await expect(page.locator("#table")).to_contain_text('"c"')
+    assert json.loads(await page.locator("#table").inner_text()) == [
+        {"name": "a", "n": 10},
+        {"name": "b", "n": 2},
+        {"name": "c", "n": None},
+    ]
 
     image = page.locator("#matplotlib")
     await expect(image).to_have_js_property("naturalWidth", 300)

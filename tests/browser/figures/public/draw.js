@@ -10,7 +10,7 @@ const rows = (data) => Arrow.tableFromIPC(data.bytes).toArray().map((row) => row
 const plain = (key, value) => (typeof value === "bigint" ? Number(value) : value);
 
 gr.subscribe("numbers", (value) => show("numbers", value));
-for (const name of ["pandas", "polars"]) {
+for (const name of ["pandas", "polars", "table"]) {
   gr.subscribe(name, (value) => {
     document.getElementById(name).textContent = JSON.stringify(rows(value), plain);
   });
