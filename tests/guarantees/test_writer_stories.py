@@ -314,22 +314,22 @@ def test_w5_what_cannot_be_sent_is_answered_and_the_session_goes_on(serve: Any) 
     serve(story)
 
 
-def test_w20_the_text_of_an_exception_stays_on_the_server(serve: Any) -> None:
+@pytest.mark.parametrize("debug", [False, True])
+def test_w20_the_text_of_an_exception_stays_on_the_server(debug: bool, serve: Any) -> None:
     def fail(payload: str) -> None:
         raise ValueError(f"the password is {payload}")
 
     async def story() -> None:
-        for debug in (False, True):
-            app = gr.App(handlers=[fail], settings=gr.Settings(debug=debug))
-            frames: list[str] = []
-            async with page_of(app) as (client, _):
-                client.on_frame(lambda kind, frame, to=frames: to.append(repr(frame)))
-                with pytest.raises(gr.Refused) as caught:
-                    await client.call("fail", "hunter2")
-                assert ("hunter2" in caught.value.message) is debug
-                assert "hunter2" in str(session_of(app).log.records()[0].traceback)
-            received = [frame for frame in frames if "'fail'" not in frame]  # not what we sent
-            assert any("hunter2" in frame for frame in received) is debug
+        app = gr.App(handlers=[fail], settings=gr.Settings(debug=debug))
+        frames: list[str] = []
+        async with page_of(app) as (client, _):
+            client.on_frame(lambda _, frame: frames.append(repr(frame)))
+            with pytest.raises(gr.Refused) as caught:
+                await client.call("fail", "hunter2")
+            assert ("hunter2" in caught.value.message) is debug
+            assert "hunter2" in str(session_of(app).log.records()[0].traceback)
+        received = [frame for frame in frames if "'fail'" not in frame]  # not what we sent
+        assert any("hunter2" in frame for frame in received) is debug
 
     serve(story)
 
