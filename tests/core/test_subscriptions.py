@@ -243,7 +243,7 @@ def test_a_state_of_its_own_has_no_turn_for_async_subscribers() -> None:
     async def later() -> None:
         raise AssertionError("nobody runs it")
 
-    for subscriber in (later, lambda: later()):
+    for subscriber in (later, lambda state: later()):
         state = State({"a": 1})
         state.subscribe_mutation("a", subscriber)
         with pytest.raises(RuntimeError, match="a has an async subscriber, which runs at the end"):
@@ -270,7 +270,7 @@ def test_one_path_may_have_many_subscribers_in_order() -> None:
 def test_one_that_cancels_another_in_the_middle() -> None:
     state = State({"a": 1})
     told: Told = []
-    state.subscribe_mutation("a", lambda: handle.cancel())
+    state.subscribe_mutation("a", lambda state: handle.cancel())
     told, handle = watch(state, "a")
     state["a"] = 2
     state["a"] = 3
