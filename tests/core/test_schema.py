@@ -406,6 +406,6 @@ def test_a_python_property_may_have_a_setter() -> None:
             self.count = value // 2
 
     ledger = opened({}, Both)
-    ledger.root.double = 8  # type: ignore[misc]
+    ledger.root.double = 8
     assert ledger.root.count == 4
     assert patch_of(ledger) == {"=": {"/count": 4}}
