@@ -24,6 +24,9 @@ class NoForm:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __repr__(self) -> str:
+        return "NoForm()"
+
 
 NOTHING = object()
 
