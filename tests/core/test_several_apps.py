@@ -54,7 +54,9 @@ class Tenant:
             print(f"{self.name} says")
             state["said"] = self.name
             gr.emit("app:said", self.name)
-            return gr.current_app().template.open().root["who"]  # type: ignore[union-attr]
+            template = gr.current_app().template
+            assert template is not None
+            return str(template.open().root["who"])
 
         gr.current_app().handlers.add(say)
 
