@@ -312,6 +312,7 @@ async def _run_async_subscribers(runner: Runner) -> None:
             waited: Awaitable[Any] | None = call()
             if waited is not None:
                 await waited
+    ledger.settle()  # here a middleware sees what a property raises
 
 
 async def run_subscribers(scheduler: Scheduler, turn: Turn, value: Any) -> Any:
