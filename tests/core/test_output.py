@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import io
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -18,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 from tests.core.visitor import Visitor
 
 import greenroom as gr
@@ -296,6 +299,30 @@ def test_what_else_runs_in_turns_prints_to_its_session(arun: Any) -> None:
 def _hold(session: Any) -> None:
     with session.turn():
         print("held on a thread")
+
+
+def test_what_rich_draws_is_kept_without_its_colours(arun: Any) -> None:
+    def table() -> None:
+        rows = Table("item", "price")
+        rows.add_row("[bold red]chair[/]", "12")
+        for console in (Console(width=40), Console(width=40, force_terminal=True)):
+            console.print(rows)
+            console.print("[green]done[/]")
+            console.out("bare", style="blue")
+
+    async def story() -> None:
+        with real_stdout() as real:
+            async with App(handlers=[table]) as app:
+                session = app.open_session()
+                await session.ask("table")
+                said = texts(session.log)
+                assert said[: len(said) // 2] == said[len(said) // 2 :]
+                assert any(re.search("chair.*12", text) for text in said)
+                assert said[-2:] == ["done", "bare"]
+                assert not any("\x1b" in text for text in said)
+            assert "\x1b[" in real.getvalue()  # the terminal gets them
+
+    arun(story)
 
 
 # -- output of no turn ----------------------------------------------------------------------------
