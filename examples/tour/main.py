@@ -108,6 +108,7 @@ def reserve(state, payload: Booking):
         return f"Sorry, only {state['seats']} seats are left"
     state["seats"] -= payload.seats
     state.append("guests", {"name": payload.name, "seats": payload.seats})
+    print(f"{payload.name} takes {payload.seats} of the seats")  # to the terminal and this log
     return f"Thank you, {payload.name}: a letter goes to {payload.email}"
 
 

@@ -470,6 +470,8 @@ def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
     if isinstance(error, asyncio.CancelledError):
         future.cancel()
     elif isinstance(error, (StopIteration, GeneratorExit)):  # they mean something else there
-        future.set_exception(RuntimeError(f"the function raised {error!r}"))
+        other = RuntimeError(f"the function raised {error!r}")
+        other.__cause__ = error
+        future.set_exception(other)
     else:
         future.set_exception(error)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["HeldTurn", "Part", "cancelled", "current_turn", "drive", "run_subscribers"]
 
 CARRIERS = frozenset((__name__, f"{__package__}.scheduler"))  # whose frames carry a turn's error
+SIGNS = (StopIteration, StopAsyncIteration, GeneratorExit)  # they end what carries them
 ROUNDS = 128  # of async subscribers that make each other run
 
 
@@ -78,7 +79,7 @@ class Runner:
             return await self._on_worker(fn, *args)
         try:
             return fn(*args)
-        except (StopIteration, GeneratorExit) as error:  # they mean something else to a coroutine
+        except (StopIteration, GeneratorExit) as error:
             raise RuntimeError(f"the function raised {error!r}") from error
 
     async def go_to_loop(self) -> None:
@@ -230,21 +231,14 @@ async def _leave(
     runner: Runner, middleware: Any, generator: Any, result: Any, error: BaseException | None
 ) -> bool:
     """Let a middleware run on after its ``yield``; true when it swallowed ``error``."""
-    if middleware.kind == "generator":
-        return bool(await runner.call(middleware.place, _end, generator, result, error))
     try:
-        if error is None:
-            await generator.asend(result)
-        else:
-            await generator.athrow(error)
-    except StopAsyncIteration:
-        return error is not None
+        if middleware.kind == "generator":
+            return bool(await runner.call(middleware.place, _end, generator, result, error))
+        return await _end_async(generator, result, error)
     except RuntimeError as raised:
-        if isinstance(error, StopAsyncIteration) and raised.__cause__ is error:
-            return False  # it went through: generators make another error of this one
+        if isinstance(error, SIGNS) and raised.__cause__ is error:
+            return False  # it went through: what carries them makes another error of these
         raise
-    await generator.aclose()
-    raise BadHandler(_twice(generator))
 
 
 def _advance(generator: Generator[Any, Any, Any]) -> None:
@@ -264,6 +258,20 @@ def _end(generator: Generator[Any, Any, Any], result: Any, error: BaseException 
     except StopIteration:
         return error is not None
     generator.close()
+    raise BadHandler(_twice(generator))
+
+
+async def _end_async(
+    generator: AsyncGenerator[Any, Any], result: Any, error: BaseException | None
+) -> bool:
+    try:
+        if error is None:
+            await generator.asend(result)
+        else:
+            await generator.athrow(error)
+    except StopAsyncIteration:
+        return error is not None
+    await generator.aclose()
     raise BadHandler(_twice(generator))
 
 
