@@ -212,7 +212,7 @@ class Binder {
     const settled = this.#fieldsOf(element).map((field) => field.sending());
     const context = {
       event: event.type,
-      target: element.id || null,
+      target: element.getAttribute("id") || null, // `id` of a form may be a field of that name
       ...contextOf(scope, (path) => this.gr.get(path)),
     };
     let ok = false;
