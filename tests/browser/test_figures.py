@@ -59,3 +59,4 @@ async def test_frames_and_figures_arrive(
     )
     assert coloured > 200  # the line is blue
     await page.screenshot(path=app / "figures.png", full_page=True)
+    shutil.copy(app / "figures.png", "/tmp/figures.png")
