@@ -12,7 +12,6 @@ import re
 import sys
 import textwrap
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,13 +20,13 @@ import httpx
 import pytest
 import uvicorn
 from tests.core.visitor import HELLO, Visitor
+from tests.support.scripts import script
 from tests.support.served import served
 from tests.test_docs import FENCE, PAGES, ROOT, name
 from websockets.asyncio.client import connect as connect_ws
 
 from greenroom import App, Settings
 from greenroom.adapters import memory
-from greenroom.cli.load import load
 from greenroom.client import connect
 
 TOP_LEVEL_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -254,28 +253,12 @@ def test_the_attributes_of_the_client_page_are_all_there_are() -> None:
 README = ROOT / "README.md"
 
 
-@asynccontextmanager
-async def script(text: str, folder: Path) -> AsyncGenerator[App]:
-    """A main.py as `greenroom run` loads it."""
-    main = folder / "main.py"
-    main.write_text(text)
-    path, modules = list(sys.path), set(sys.modules)
-    try:
-        async with load(str(main), Settings()).app as app:
-            yield app
-    finally:
-        sys.path[:] = path
-        for module in set(sys.modules) - modules:
-            if getattr(sys.modules[module], "__file__", None) == str(main):
-                del sys.modules[module]
-
-
 def test_the_app_of_the_readme_has_twenty_lines_and_does_what_they_say(tmp_path: Path) -> None:
     _, text = blocks(README, "python")[0]
     assert len(text.splitlines()) <= 20
 
     async def story() -> None:
-        async with script(text, tmp_path) as app:
+        async with script(tmp_path, {"main.py": text}) as app:
             visitor = await Visitor(app).open()
             assert visitor.frames[-1]["data"] == {"count": 0, "answer": ""}
             await visitor.call("add")

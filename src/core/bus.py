@@ -1,9 +1,9 @@
-"""Signals and queries: what happens inside the app, and who wants to know.
+"""Signals: what happens inside the app, and who wants to know.
 
 A *signal* is a named broadcast channel: server-side reactions, streams (``listen``), links of
-clients that subscribed and, when asked for, every live session hear it. A *query* is a named
-question. Names are declared once; ``internal`` ones do not exist for clients, and both "internal"
-and "unknown" are one answer by one look-up in the public table alone.
+clients that subscribed and, when asked for, every live session hear it. Names are declared once;
+``internal`` ones do not exist for clients, and both "internal" and "unknown" are one answer by one
+look-up in the public table alone. Queries (``queries.py``) are reached through the bus as well.
 
 Threads. ``trigger_soon`` may be called from any thread; everything else belongs to the app's loop.
 Every reaction has a queue of its own and a task that empties it, so one slow or failing reaction
@@ -16,30 +16,30 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Callable, Container, Iterable
-from contextvars import Context
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ._fast import current_turn
 from .channels import (
     OVERFLOWS,
     Channel,
     Delivered,
     Overflow,
-    Question,
     Reaction,
     SessionReaction,
     Stream,
-    within,
+    check_name,
+    check_one_argument,
+    clean_context,
+    wants_session,
 )
-from .current import registering
 from .encode import encode_value
-from .errors import BadHandler, Busy, Closed, NotFound, Refused, Timeout, TooLarge
-from .types import EVENT_NAME, Lane
+from .errors import Busy, Closed, NotFound, Refused, TooLarge
+from .plans import describe
+from .queries import Queries
+from .types import Lane
 
 if TYPE_CHECKING:
     from .app import App
-    from .beside import Seat
     from .link import ServerLink
     from .links import Links
     from .session import Session
@@ -52,10 +52,6 @@ SLICE: Final = 1_000  # sessions posted to before the loop gets a breath
 CLIENT_DATA: Final = 16 * 1024  # bytes a client may send with a trigger
 
 
-class Late(Timeout):
-    """A query was not answered in time: the bus says so, not an answer."""
-
-
 class Bus:
     """``app.events``: signals, reactions, streams and queries of one app."""
 
@@ -63,11 +59,8 @@ class Bus:
         self._app = app
         self._channels: dict[str, Channel] = {}
         self._public: dict[str, Channel] = {}
-        self._questions: dict[str, Question] = {}
-        self._public_questions: dict[str, Question] = {}
         # of code that was replaced: what they were given comes to its end
         self._retired: list[Channel] = []
-        self.asking = 0  # asks of queries that are waited for
         self._open = False  # reactions are given nothing before the start and after the stop
         self.counters = {
             "triggered": 0,
@@ -89,14 +82,8 @@ class Bus:
             # why streams refused
             "dropped_newest": 0,
             "closed_slow": 0,
-            # questions, and what each of those who were asked made of them
-            "queries": 0,
-            "asks": 0,
-            "answers": 0,
-            "queries_failed": 0,
-            "queries_timed_out": 0,
-            "queries_cancelled": 0,
         }
+        self.queries = Queries(app)
 
     # -- declaring --------------------------------------------------------------------------
 
@@ -114,7 +101,7 @@ class Bus:
         subscribe to it nor learn that it exists. ``client_trigger``: clients may trigger it too
         (``Settings.authorize`` is asked). Raises ValueError when it was declared differently.
         """
-        _check_name(name, "signal")
+        check_name(name, "signal")
         if client_trigger and internal:
             raise ValueError(
                 f"signal {name!r}: client_trigger=True needs internal=False, clients cannot "
@@ -154,12 +141,12 @@ class Bus:
             raise ValueError(f'sessions is "live" or "subscribed", got {sessions!r}')
 
         def register(fn: Callable[..., Any]) -> Callable[..., Any]:
-            in_session = _wants_session(fn)
+            in_session = wants_session(fn)
             if not in_session:
-                _check_one_argument(fn, f"a reaction to {name!r}")
+                check_one_argument(fn, f"a reaction to {name!r}")
                 if sessions == "subscribed":
                     raise ValueError(
-                        f'{_where(fn)}: sessions="subscribed" needs a parameter named session or '
+                        f'{describe(fn)}: sessions="subscribed" needs a parameter named session or '
                         "state; without one a reaction runs in no session"
                     )
             channel = self._channels.get(name)
@@ -202,29 +189,7 @@ class Bus:
         answered. With a parameter named ``session`` or ``state`` it is a turn of the session that
         asks. Raises ValueError for a second singleton or a differing flag.
         """
-        _check_name(name, "query")
-
-        def register(fn: Callable[..., Any]) -> Callable[..., Any]:
-            in_session = _wants_session(fn)
-            if not in_session:
-                _check_one_argument(fn, f"an answer to {name!r}")
-            question = self._questions.get(name)
-            if question is None:
-                question = self._questions[name] = Question(name, singleton, internal)
-                if not internal:
-                    self._public_questions[name] = question
-            elif question.singleton or singleton:
-                raise ValueError(f"query {name!r} is a singleton and has its answer already")
-            elif question.internal != internal:
-                raise ValueError(f"query {name!r} was declared with internal={question.internal}")
-            if in_session:
-                question.per_session.append(self._app.reaction_handlers(name, fn))
-            else:
-                question.answers.append(fn)
-            self._app.handlers.claim(fn)
-            return fn
-
-        return register
+        return self.queries.declare(name, singleton, internal)
 
     # -- triggering -------------------------------------------------------------------------
 
@@ -349,13 +314,6 @@ class Bus:
         stream.put(data)
         return True
 
-    def _clean_context(self) -> Context:
-        """What reactions and answers run in: the app is current, and no turn is theirs."""
-        base = self._app.scheduler.base
-        context = Context() if base is None else base.copy()
-        context.run(registering.set, self._app)
-        return context
-
     # -- reactions --------------------------------------------------------------------------
 
     def _feed(self, reaction: Reaction, data: Any) -> bool:
@@ -365,7 +323,7 @@ class Bus:
         if reaction.task is None or reaction.task.done():
             reaction.wake = asyncio.Event()
             reaction.task = self._app.start_task(
-                self._react(reaction), context=self._clean_context()
+                self._react(reaction), context=clean_context(self._app)
             )
         assert reaction.wake is not None
         reaction.wake.set()
@@ -387,7 +345,7 @@ class Bus:
                         end = "expired"
                         raise  # the app stops; else something the reaction awaited was cancelled
                     end = "reactions_failed"
-                    self._app.log.exception(f"a reaction failed: {_where(reaction.fn)}", error)
+                    self._app.log.exception(f"a reaction failed: {describe(reaction.fn)}", error)
                 finally:
                     reaction.working = False
                     self.counters[end] += 1
@@ -445,69 +403,7 @@ class Bus:
         Raises :class:`NotFound`, :class:`Timeout` after ``timeout`` seconds
         (``Settings.query_timeout``), or what the one answer raised.
         """
-        question = self._questions.get(name)
-        if question is None:
-            raise NotFound(f"no query {name!r} is registered; use @events.query({name!r})")
-        turn = current_turn()
-        session = None if turn is None else turn.session
-        return await self._ask(question, data, timeout, session)
-
-    async def _ask(
-        self,
-        question: Question,
-        data: Any,
-        timeout: float | None,
-        session: Session | None,
-        seat: Seat | None = None,
-    ) -> Any:
-        if session is None and question.per_session and not question.answers:
-            raise NotFound(f"query {question.name!r} is answered by a session; ask it from one")
-        app = self._app
-        limit = app.settings.query_timeout if timeout is None else timeout
-        counters = self.counters
-        counters["queries"] += 1
-        asks: list[asyncio.Future[Any]] = []
-        waiting = True
-        try:
-            if session is not None:
-                for handlers in question.per_session:
-                    asks.append(session.ask(question.name, data, handlers=handlers, timeout=limit))
-                    counters["asks"] += 1
-                    self.asking += 1
-            for fn in question.answers:
-                asks.append(self._begin_answer(fn, data, seat))
-                counters["asks"] += 1
-                self.asking += 1
-            pending = await within(app.clock, asks, limit)
-            waiting = False
-        finally:
-            _cancel(asks)  # also those that were asked before one could not be
-            self.asking -= len(asks)
-            if waiting:  # whoever asked was cancelled, or one of them could not be asked
-                counters["queries_cancelled"] += len(asks)
-        counters["queries_timed_out"] += len(pending)
-        results, failures = _outcomes(asks, pending)
-        counters["answers"] += len(results)
-        counters["queries_failed"] += len(failures)
-        if not question.singleton:
-            return results
-        if results:
-            return results[0]
-        if failures:
-            asks.clear()  # this frame must not hold what is raised through it
-            raise failures.pop(0)
-        raise Late(
-            f"query {question.name!r} was not answered within {limit} s; its answer may still run"
-        )
-
-    def _begin_answer(
-        self, fn: Callable[..., Any], data: Any, seat: Seat | None
-    ) -> asyncio.Task[Any]:
-        work = self._app.call(fn, data, seat=seat)
-        task = self._app.start_task(work, context=self._clean_context())
-        if seat is not None:
-            seat.hold_for(task)
-        return task
+        return await self.queries.request(name, data, timeout)
 
     # -- clients ----------------------------------------------------------------------------
 
@@ -543,33 +439,6 @@ class Bus:
         """A client triggers a signal that clients may trigger."""
         await self.trigger(name, data)
         return True
-
-    def client_question(self, name: str) -> Question:
-        """A public query. Raises :class:`NotFound` for internal and unknown names alike."""
-        question = self._public_questions.get(name)
-        if question is None:
-            raise NotFound(f"no query {name!r}")
-        return question
-
-    async def client_request(
-        self,
-        question: Question,
-        data: Any,
-        timeout: float | None,
-        session: Session,
-        seat: Seat,
-    ) -> Any:
-        """A client asks a public query; the server caps the time-out.
-
-        ``seat`` is held by every answer that is worked on, also when it comes too late.
-        """
-        limit = self._app.settings.query_timeout
-        wanted = limit if timeout is None else timeout
-        try:
-            wanted = min(wanted, limit) if limit else wanted
-            return await self._ask(question, data, wanted, session, seat)
-        except Late as error:
-            raise Refused(error.code, str(error)) from None
 
     def authorize(self, session: Session, action: str, name: str, data: Any) -> None:
         """Ask ``Settings.authorize``; raises :class:`Refused` ``unauthorized`` on a no."""
@@ -631,7 +500,7 @@ class Bus:
                     following.links, channel.links = channel.links, {}
         self._retired = [channel for channel in self._all() if channel.at_work]
         self._channels, self._public = other._channels, other._public
-        self._questions, self._public_questions = other._questions, other._public_questions
+        self.queries.adopt(other.queries)
         other.__dict__ = self.__dict__
 
     def start(self) -> None:
@@ -669,52 +538,3 @@ class Bus:
         if channel is None:
             raise NotFound(f"no signal {name!r}")
         return channel
-
-
-def _cancel(asks: Iterable[asyncio.Future[Any]]) -> None:
-    for ask in asks:
-        ask.cancel()
-
-
-def _outcomes(
-    asks: Iterable[asyncio.Future[Any]], pending: Container[asyncio.Future[Any]]
-) -> tuple[list[Any], list[BaseException]]:
-    """The answers, and why there was none, of those that are not pending."""
-    results: list[Any] = []
-    failures: list[BaseException] = []
-    for ask in asks:
-        if ask in pending:
-            continue
-        error = asyncio.CancelledError() if ask.cancelled() else ask.exception()
-        if error is None:
-            results.append(ask.result())
-        else:
-            failures.append(error)
-    return results, failures
-
-
-def _check_name(name: str, what: str) -> None:
-    if not EVENT_NAME.match(name):
-        raise ValueError(f"{name!r} is no {what} name; names look like 'namespace:name'")
-    if name.startswith("gr:"):
-        raise ValueError(f"{name!r}: names beginning with 'gr:' belong to the protocol")
-
-
-def _wants_session(fn: Callable[..., Any]) -> bool:
-    return not {"session", "state"}.isdisjoint(inspect.signature(fn).parameters)
-
-
-def _check_one_argument(fn: Callable[..., Any], role: str) -> None:
-    try:
-        inspect.signature(fn).bind(None)
-    except TypeError as error:
-        raise BadHandler(
-            f"{_where(fn)} cannot be {role}: it must take the data as its one positional "
-            f"argument ({error})"
-        ) from None
-
-
-def _where(fn: Callable[..., Any]) -> str:
-    code = getattr(inspect.unwrap(fn), "__code__", None)
-    name = getattr(fn, "__qualname__", repr(fn))
-    return name if code is None else f"{name} ({code.co_filename}:{code.co_firstlineno})"

@@ -1,4 +1,4 @@
-"""The parts of the bus: declared signals and queries, and those who listen to them.
+"""The parts of the bus: declared signals and queries, those who listen, rules for registering them.
 
 Owner: the app's loop. Nothing here decides anything: who is fed, who waits and what is counted is
 the bus's business.
@@ -7,13 +7,19 @@ the bus's business.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
-from .types import Clock
+from .current import registering
+from .errors import BadHandler
+from .plans import describe
+from .types import EVENT_NAME, Clock
 
 if TYPE_CHECKING:
+    from .app import App
     from .link import ServerLink
     from .links import Links
 
@@ -27,6 +33,10 @@ __all__ = [
     "Reaction",
     "SessionReaction",
     "Stream",
+    "check_name",
+    "check_one_argument",
+    "clean_context",
+    "wants_session",
     "within",
 ]
 
@@ -189,3 +199,38 @@ async def within(
 def _settle(future: asyncio.Future[Any]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+# -- rules for what is registered -----------------------------------------------------------
+
+
+def check_name(name: str, what: str) -> None:
+    """Raise ValueError for what cannot name a signal or a query."""
+    if not EVENT_NAME.match(name):
+        raise ValueError(f"{name!r} is no {what} name; names look like 'namespace:name'")
+    if name.startswith("gr:"):
+        raise ValueError(f"{name!r}: names beginning with 'gr:' belong to the protocol")
+
+
+def wants_session(fn: Callable[..., Any]) -> bool:
+    """Whether it runs in a turn of a session, because it names one or its state."""
+    return not {"session", "state"}.isdisjoint(inspect.signature(fn).parameters)
+
+
+def check_one_argument(fn: Callable[..., Any], role: str) -> None:
+    """Raise :class:`BadHandler` for what cannot take the data alone."""
+    try:
+        inspect.signature(fn).bind(None)
+    except TypeError as error:
+        raise BadHandler(
+            f"{describe(fn)} cannot be {role}: it must take the data as its one positional "
+            f"argument ({error})"
+        ) from None
+
+
+def clean_context(app: App) -> Context:
+    """What reactions and answers run in: the app is current, and no turn is theirs."""
+    base = app.scheduler.base
+    context = Context() if base is None else base.copy()
+    context.run(registering.set, app)
+    return context

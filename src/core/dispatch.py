@@ -41,10 +41,10 @@ def _query(links: Links, link: ServerLink, request: Request, size: int) -> None:
     name, data, timeout = request.data["name"], request.data["data"], request.data["timeout"]
     session = links.session
     bus = session.app.events
-    question = bus.client_question(name)
+    question = bus.queries.public(name)
     bus.authorize(session, "query", name, data)
     seat = _seat(links, size)
-    work = bus.client_request(question, data, timeout, session, seat)
+    work = bus.queries.request_for_client(question, data, timeout, session, seat)
     _answer_later(links, link, request, work, seat)
 
 

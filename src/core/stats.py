@@ -148,8 +148,9 @@ def gather(app: App, tasks: int) -> dict[str, Any]:
         },
         "events": {
             **app.events.counters,
+            **app.events.queries.counters,
             "waiting": app.events.waiting,
-            "queries_pending": app.events.asking,
+            "queries_pending": app.events.queries.pending,
         },
         "questions": dict(app.questions),
         "files": app.files.stats(),

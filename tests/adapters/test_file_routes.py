@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from tests.adapters.test_asgi import on_hypercorn, on_uvicorn
 from tests.conftest import LOOPS, run_clean
+from tests.support.until import eventually
 from websockets.asyncio.client import ClientConnection, connect
 
 import greenroom as gr
@@ -138,15 +139,13 @@ class Served(NamedTuple):
         return self.app.files.stats()
 
     async def until(self, name: str, value: int) -> None:
-        while self.stats[name] != value:
-            await asyncio.sleep(0.002)
+        await eventually(lambda: self.stats[name] == value)
 
     async def empty(self) -> None:
         """Wait until nothing of a file is left: on disk, in memory, in the accounts."""
         await self.until("uploads", 0)
         folder = self.app.files.folder()
-        while list(folder.iterdir()):
-            await asyncio.sleep(0.002)
+        await eventually(lambda: not list(folder.iterdir()))
         assert self.stats["bytes"] == 0
 
 
@@ -310,8 +309,7 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing(arun: Arun) -> None:
             length = {"Content-Length": "10000000"}
             request = await Request.open(it.port, "POST", told["url"], length)
             await request.send(b"x" * 1_000_000)
-            while not it.stats["bytes"]:
-                await asyncio.sleep(0.002)
+            await eventually(lambda: it.stats["bytes"])
             request.cut()
             await it.until("uploads_cut", 1)
             await it.empty()
@@ -330,8 +328,7 @@ def test_what_ends_an_upload_ends_its_request(how: str, arun: Arun) -> None:
             length = {"Content-Length": "1000000"}
             request = await Request.open(it.port, "POST", told["url"], length)
             await request.send(b"x" * 300_000)
-            while not it.stats["bytes"]:
-                await asyncio.sleep(0.002)
+            await eventually(lambda: it.stats["bytes"])
             if how == "session":
                 it.app.sessions[page.session].close()
             else:

@@ -27,6 +27,7 @@ from tests.support.rawws import (
     client_tls,
     masked,
 )
+from tests.support.until import eventually
 from websockets.protocol import State
 
 import greenroom as gr
@@ -692,9 +693,7 @@ def test_nothing_needs_the_garbage_collector(tls: bool, arun: Arun) -> None:
                     raw.close()
                     del connection.transport, connection
                 host.connections.clear()
-                async with asyncio.timeout(5):
-                    while any(ref() is not None for ref in left):
-                        await asyncio.sleep(0.005)
+                await eventually(lambda: all(ref() is None for ref in left))
             finally:
                 gc.enable()
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from tests.adapters.test_asgi import on_uvicorn
+from tests.support.until import eventually
 
 import greenroom as gr
 from greenroom.adapters import asgi, memory, websocket
@@ -140,8 +141,7 @@ def test_a_cancelled_upload_is_dropped_at_the_server(way: str, arun: Run, tmp_pa
             with pytest.raises(asyncio.CancelledError):
                 await task
             stats = it.app.files.stats
-            while stats()["uploads"] or stats()["bytes"]:
-                await asyncio.sleep(0.002)
+            await eventually(lambda: not stats()["uploads"] and not stats()["bytes"])
             assert stats()["uploads_cut"] == 1
             assert (await client.call("take", await client.upload(b"x")))[2] == 1
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.core.fakes import FakeSession, message, scheduling
 from tests.core.visitor import Visitor
+from tests.support.until import eventually
 
 from greenroom import App, Cycle, Settings, Timeout
 from greenroom.core._fast import Worker
@@ -299,8 +300,7 @@ def test_a_session_that_was_taken_is_taken_once(arun: Any) -> None:
             first.post(message(lambda state, payload: None))
             del first
             other.post(message(work, place=Place.INLINE, lane=2))
-            while scheduler.pending or not posted.is_set():
-                await asyncio.sleep(0.005)
+            await eventually(lambda: not scheduler.pending and posted.is_set())
             thread.join()
             assert taken.is_set()
             assert overlap == [1, 1]

@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 import msgspec
 import pytest
 from tests.core.visitor import Visitor
+from tests.support.until import eventually
 
 import greenroom as gr
 from greenroom import App, Settings
@@ -81,8 +82,8 @@ async def pass_time(visitor: Visitor, clock: ManualClock, seconds: float) -> Non
 
 async def nothing_left(app: App) -> None:
     """No part, no file, no byte in the accounts; and they balance."""
-    while app.files.stats()["bytes"] or list(app.files.folder().iterdir()):
-        await asyncio.sleep(0.001)
+    await eventually(lambda: not app.files.stats()["bytes"])
+    await eventually(lambda: not list(app.files.folder().iterdir()))
     assert not unbalanced(app.stats())
 
 

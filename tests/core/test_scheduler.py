@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.core.fakes import FakeClock, FakeSession, drain, message, scheduling, settled
+from tests.support.until import eventually
 
 from greenroom.core._fast import current_turn
 from greenroom.core.errors import Busy, Closed, Timeout
@@ -31,12 +32,6 @@ def note(state: dict[str, Any], payload: Any) -> None:
 async def note_async(state: dict[str, Any], payload: Any) -> None:
     await asyncio.sleep(0)
     note(state, payload)
-
-
-async def until(condition: Any) -> None:
-    """Let other threads and the loop go on until something is so."""
-    while not condition():
-        await asyncio.sleep(0.0005)
 
 
 # -- order and fairness ---------------------------------------------------------------------------
@@ -149,7 +144,7 @@ def test_the_end_of_a_burst(arun: Any) -> None:
             await settled(scheduler)
             assert order == ["a", "b", "c", "end"]
             scheduler.at_end_of_burst(lambda: order.append("again"))
-            await until(lambda: order[-1] == "again")
+            await eventually(lambda: order[-1] == "again")
 
     arun(main)
 
@@ -211,12 +206,12 @@ def test_the_pool_grows_while_all_its_threads_are_blocked(arun: Any) -> None:
 
             for number in range(8):
                 FakeSession(scheduler, str(number)).post(message(blocked, number, W))
-            await until(lambda: len(inside) == 6)
+            await eventually(lambda: len(inside) == 6)
             await asyncio.sleep(0.03)
             assert len(scheduler.workers) == 6
             go.set()
             await settled(scheduler)
-            await until(lambda: len(scheduler.workers) == 1)
+            await eventually(lambda: len(scheduler.workers) == 1)
 
     arun(main)
 
@@ -326,7 +321,7 @@ def test_long_turns_are_shipped_in_part(arun: Any, place: int) -> None:
                 await go.wait()
 
             answer = scheduler.ask(session, message(coro if place == L else sync, 1, place), 0.0)
-            await until(lambda: clock.waiting)
+            await eventually(lambda: clock.waiting)
             await asyncio.sleep(0.005)
             clock.advance(0.09)
             assert session.pushed == []
@@ -357,7 +352,7 @@ def test_turn_timeout(arun: Any) -> None:
                 await asyncio.Event().wait()
 
             answer = scheduler.ask(session, message(forever, None, L), 0.0)
-            await until(lambda: session.ledger.root)
+            await eventually(lambda: session.ledger.root)
             clock.advance(1.9)
             await asyncio.sleep(0)
             assert not answer.done()
@@ -378,7 +373,7 @@ def test_the_sweep_ends_when_nothing_runs(arun: Any) -> None:
             session = FakeSession(scheduler)
             await scheduler.ask(session, message(note_async, 1, L), 0.0)
             await scheduler.ask(session, message(note, 1, W), 0.0)
-            await until(lambda: scheduler.idle_workers == len(scheduler.workers))
+            await eventually(lambda: scheduler.idle_workers == len(scheduler.workers))
             clock.advance(10)
             assert clock.waiting == 0
 
@@ -396,7 +391,7 @@ def test_the_watchdog_names_what_blocks_the_loop() -> None:
                 time.sleep(0.25)
 
             await scheduler.ask(session, message(blocks), 5.0)
-            await until(lambda: found)
+            await eventually(lambda: found)
             assert len(found) == 1 == scheduler.blocked
             assert found[0].filename == __file__
             assert found[0].line == blocks.__code__.co_firstlineno + 1
@@ -484,7 +479,7 @@ def test_a_timer_made_on_a_thread(arun: Any) -> None:
         async with scheduling(clock) as scheduler:
             session = FakeSession(scheduler)
             await asyncio.to_thread(scheduler.delay, session, lambda _: message(note, 1), 1.0)
-            await until(lambda: clock.waiting)
+            await eventually(lambda: clock.waiting)
             clock.advance(1)
             await settled(scheduler)
             assert session.ledger.root["seen"] == [1]
@@ -701,7 +696,7 @@ def test_what_cannot_be_settled_is_reported_and_answered(arun: Any) -> None:
                 await scheduler.ask(session, message(note, 1), 5.0)
             assert len(reports) == 1
             scheduler.post_to_loop(lambda: 1 // 0)
-            await until(lambda: len(reports) == 2)
+            await eventually(lambda: len(reports) == 2)
 
     arun(main)
 

@@ -14,6 +14,7 @@ import random
 import signal
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pytest
 from tests.conftest import LOOPS, run_clean
 from tests.support.seeds import ONLY, replayable
 from tests.support.server import ServerProcess
+from tests.support.until import eventually
 
 from greenroom import App, Refused
 from greenroom.adapters import websocket
@@ -71,6 +73,12 @@ def test_g14_rolling_restarts_under_load(options: tuple[str, ...], tmp_path: Pat
     callers: list[Caller] = []
     took: list[float] = []
 
+    def outcomes() -> int:
+        return sum(len(caller.outcomes) for caller in callers)
+
+    def reached(enough: int) -> bool:
+        return outcomes() >= enough
+
     async def roll(server: ServerProcess) -> ServerProcess:
         """Start the next server while this one drains."""
         following = ServerProcess(APP, *options, **environment)
@@ -82,8 +90,9 @@ def test_g14_rolling_restarts_under_load(options: tuple[str, ...], tmp_path: Pat
         await asyncio.to_thread(following.start)
         assert await asyncio.to_thread(server.ended) == 0
         assert time.monotonic() - began < DRAIN
-        while any(c.renewed == before for c, before in zip(callers, renewed, strict=True)):
-            await asyncio.sleep(0.001)
+        await eventually(
+            lambda: all(c.renewed != before for c, before in zip(callers, renewed, strict=True))
+        )
         took.extend(caller.back[-1] - began for caller in callers)
         return following
 
@@ -101,9 +110,8 @@ def test_g14_rolling_restarts_under_load(options: tuple[str, ...], tmp_path: Pat
                         for _ in range(AT_ONCE):
                             calls.create_task(caller.call())
                     for _ in range(RESTARTS):
-                        done = sum(len(caller.outcomes) for caller in callers)
-                        while sum(len(caller.outcomes) for caller in callers) < done + 300:
-                            await asyncio.sleep(0.01)
+                        enough = outcomes() + 300
+                        await eventually(partial(reached, enough))
                         server = await roll(server)
                     for caller in callers:
                         caller.resting = True

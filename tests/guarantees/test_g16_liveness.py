@@ -16,7 +16,8 @@ import pytest
 from tests.support.dialler import Dialler
 from tests.support.hostile import Gone, Hostile, event
 from tests.support.proxy import Proxy
-from tests.support.siege import ADAPTERS, Siege, eventually, siege
+from tests.support.siege import ADAPTERS, Siege, siege
+from tests.support.until import eventually
 from tests.support.visitor import Visitor
 
 import greenroom as gr

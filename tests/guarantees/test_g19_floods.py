@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from tests.support.hostile import PING, Hostile, event, handshake, hello, text, ws_frame
-from tests.support.siege import ADAPTERS, PEER, eventually, siege
+from tests.support.siege import ADAPTERS, PEER, siege
+from tests.support.until import eventually
 
 import greenroom as gr
 from greenroom.testing import ManualClock

@@ -22,7 +22,8 @@ from tests.support.hostile import (
     text,
     ws_frame,
 )
-from tests.support.siege import ADAPTERS, Siege, eventually, siege
+from tests.support.siege import ADAPTERS, Siege, siege
+from tests.support.until import eventually
 
 from greenroom.adapters import patience, websocket
 from greenroom.testing import ManualClock

@@ -31,19 +31,12 @@ from greenroom.testing.conservation import assert_conserved
 
 ADAPTERS: Final = ("asgi", "websocket")
 
-__all__ = ["ADAPTERS", "Siege", "eventually", "siege"]
+__all__ = ["ADAPTERS", "Siege", "siege"]
 
 LISTENING: Final = "0A"  # in /proc/net/tcp
 STEP: Final = 5.0  # seconds a manual clock may jump
 BREATH: Final = 0.005  # seconds between two questions of the bystander
 PEER: Final = {"X-Forwarded-For": "203.0.113.9"}  # a foreign address, seen through a proxy
-
-
-async def eventually(condition: Callable[[], Any]) -> None:
-    """Return as soon as something is so that nobody tells us of."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 class Records(logging.Handler):
