@@ -36,6 +36,7 @@ from .core.errors import (
 from .core.exposure import handler
 from .core.file import File, pack_bytes, pack_file
 from .core.jobs import Job
+from .core.properties import property  # noqa: A004 -- `gr.property` hides nothing of ours
 from .core.script import (
     broadcast,
     emit,
@@ -104,6 +105,7 @@ __all__ = [
     "on_open",
     "pack_bytes",
     "pack_file",
+    "property",
     "session_verifier",
     "shared",
     "show",

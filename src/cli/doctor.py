@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ..adapters.base import installed
 from . import OK, UNHEALTHY
-from .load import load, read_settings
+from .load import load, read_settings, unload
 from .run import fast_adapter
 
 __all__ = ["HELP", "NAME", "add_arguments", "command"]
@@ -60,7 +60,10 @@ def command(args: argparse.Namespace) -> int:
         show(title, lines)
     if args.path is not None:
         loaded = load(args.path, read_settings())
-        show(f"Application {loaded.title}", application(loaded.app, loaded.public))
+        try:
+            show(f"Application {loaded.title}", application(loaded.app, loaded.public))
+        finally:
+            unload(loaded)
     for problem in problems:
         print(f"problem: {problem}")
     return UNHEALTHY if problems else OK

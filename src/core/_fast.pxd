@@ -135,6 +135,7 @@ cdef class Core:
     cdef void wake_worker(self)
     cdef int serve(self, Actor actor, int queue, Worker worker) except -1
     cdef int begin(self, Actor actor, Message message, int queue, Worker worker) except -1
+    cdef int calculate(self, Turn turn) except -1
     cdef int conclude(self, Turn turn, object value, object error, bint on_loop) except -1
     cdef int step(self, Turn turn, object coro) except -1
     cdef int give(self, Turn turn) except -1

@@ -125,6 +125,11 @@ cdef inline bint has_async(object ledger) except -1:
     return bool(ledger.later)
 
 
+cdef inline bint has_stale(object ledger) except -1:
+    """Whether properties have to be calculated before the turn can end."""
+    return type(ledger) is Ledger and (<Ledger> ledger).journal.pending is not None
+
+
 cdef inline int open_turn(object ledger) except -1:
     if type(ledger) is Ledger:
         (<Ledger> ledger).open()
@@ -1009,11 +1014,23 @@ cdef class Core:
 
     # -- how turns end ----------------------------------------------------------------------
 
+    cdef int calculate(self, Turn turn) except -1:
+        """Calculate the properties that are stale, as a part of the turn."""
+        context = PyContext_Copy(self.base)
+        PyContext_Enter(context)
+        try:
+            PyContextVar_Set(CURRENT, <PyObject *> turn)
+            turn.ledger.settle()
+        finally:
+            PyContext_Exit(context)
+        return 0
+
     cdef int conclude(self, Turn turn, object value, object error, bint on_loop) except -1:
         """Commit or roll back, ship, answer, count. AWAY when async subscribers come first."""
         cdef Actor actor = <Actor> turn.session
         cdef Message message = turn.message
         cdef object ledger = turn.ledger
+        cdef bint keep
         if not turn.concurrent:
             if error is None and has_async(ledger):
                 if turn.variables is None:
@@ -1026,9 +1043,16 @@ cdef class Core:
             try:
                 if error is not None and has_async(ledger):
                     ledger.take_async()  # of assignments that are undone: nobody is to hear of them
-                if error is None or (
-                    self.keep_on_error and not isinstance(error, CancelledError)
-                ):
+                keep = self.keep_on_error and not isinstance(error, CancelledError)
+                if (error is None or keep) and has_stale(ledger):
+                    try:
+                        self.calculate(turn)
+                    except BaseException as raised:
+                        if error is None:
+                            error = raised
+                        else:
+                            self.report(f"a property failed after {message!r}", raised)
+                if error is None or keep:
                     commit_turn(ledger, actor.linked)
                 else:
                     ledger.rollback(actor.linked)

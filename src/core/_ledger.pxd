@@ -1,6 +1,7 @@
 # Plan of the room: the template sessions begin with, and the ledger of one.
 
-from ._state cimport Journal, State, StateView, Watches
+from ._state cimport Journal, State, StateView
+from ._watch cimport Watches
 
 
 cdef class Template:
@@ -17,6 +18,7 @@ cdef class Ledger:
 
     cpdef object open(self)
     cpdef object adopt(self)
+    cpdef object settle(self)
     cpdef object commit(self, bint keep)
     cpdef object undo(self)
     cpdef object rollback(self, bint keep)

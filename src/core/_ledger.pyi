@@ -58,6 +58,9 @@ class Ledger:
     def adopt(self) -> None:
         """The open turn goes on in the calling thread."""
 
+    def settle(self) -> None:
+        """Calculate the properties that are stale. Raises the first error; then none is stale."""
+
     def commit(self, keep: bool) -> None:
         """End the turn. Without ``keep`` nobody needs to hear of it."""
 

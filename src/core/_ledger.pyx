@@ -12,10 +12,12 @@ the thread that runs the turn. ``ship(foreign=True)``, ``snapshot`` and ``forget
 
 cimport cython
 from cpython.object cimport PyObject
+from ._calculated cimport first_value, settle_all
 from ._patch cimport Patch
 from ._segments cimport drop_prev, finish, merge_older, revert
 from ._ship cimport kept_add, make_patch, make_snapshot
 from ._state cimport (
+    CALCULATED,
     DUE,
     ROOT,
     WATCHED,
@@ -26,10 +28,11 @@ from ._state cimport (
     Shared,
     State,
     StateView,
-    Watches,
     Where,
+    calculated,
     check_depth,
-    copy_watches,
+    drop_stale,
+    enrol,
     key_name,
     kind_of,
     make_node,
@@ -37,11 +40,11 @@ from ._state cimport (
     place_below,
     poured,
     private,
-    prune,
     raw,
     scalar,
     spell,
 )
+from ._watch cimport Watches, copy_watches, prune
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -81,15 +84,26 @@ cdef class Ledger:
                 for node in self.journal.dirty:
                     node.gate = NULL
 
+    cpdef object settle(self):
+        """Calculate the properties that are stale. Raises the first error; then none is stale."""
+        if self.journal.pending is not None:
+            settle_all(self.journal, False)
+
     cpdef object commit(self, bint keep):
-        """End the turn. Without ``keep`` nobody needs to hear of it."""
+        """End the turn. Without ``keep`` nobody needs to hear of it.
+
+        What ``settle`` would raise is raised before anything ends.
+        """
         cdef Journal journal = self.journal
+        if journal.pending is not None:
+            settle_all(journal, False)
         journal.owner = NULL
         if journal.dirty is not None or journal.sent or (not keep and journal.older is not None):
             finish(journal, keep)
 
     cpdef object mark(self):
         """Move the moment ``undo`` and ``rollback`` go back to, to now."""
+        self.settle()
         finish(self.journal, True)
 
     cpdef object undo(self):
@@ -117,6 +131,8 @@ cdef class Ledger:
             return make_patch(journal, self.root, True, False)
         journal.shipping = True
         try:
+            if journal.pending is not None:
+                settle_all(journal, True)
             patch = make_patch(journal, self.root, False, False)
         except BaseException:
             journal.shipping = False
@@ -177,10 +193,11 @@ cdef class Ledger:
         trash = (journal.watches, journal.on_due, journal.later)  # they go last
         journal.watches = None
         journal.own_watches = False
-        journal.alert = 0
+        journal.alert &= CALCULATED
         journal.on_due = None
         if journal.owner == NULL and journal.encoder == NULL and not journal.shipping:
             journal.later = None
+            drop_stale(journal)
             finish(journal, False)
         trash = None
 
@@ -216,7 +233,11 @@ cdef class Ledger:
     def dirty(self):
         """True when something was assigned that has not been shipped."""
         cdef Journal journal = self.journal
-        return journal.dirty is not None or (not journal.sent and journal.older is not None)
+        return (
+            journal.dirty is not None
+            or journal.pending is not None
+            or (not journal.sent and journal.older is not None)
+        )
 
     @property
     def shipping(self):
@@ -280,44 +301,53 @@ def set_leaf_rule(rule):
 cdef State freeze(dict source, Where where, type kind, bint fill):
     """A template's node: leaves that could change are put into cells.
 
-    ``fill``: what it lacks of its schema begins with the defaults.
+    ``fill``: what it lacks of its schema begins with the defaults. Properties are calculated.
     """
     cdef State node = make_node(kind)
     cdef dict d = {}
     cdef str name
-    cdef Cell cell
-    cdef Field field
     node.where = where
     if fill and node.fields is not None:
         source = poured(node.fields, source)
     for key, value in list(source.items()):
         name = intern_key(key_name(key, where))
-        if type(value) is Cell:
-            value = (<Cell> value).value
-        field = None if node.fields is None else node.fields.get(name)
-        if type(value) is StateView:
-            value = (<StateView> value).node
-        if field is not None and field.opaque and isinstance(value, State):
-            value = raw(<State> value, True)
-        if isinstance(value, State):
-            own = kind_of(field, value)
-            value = freeze((<State> value).d, place_below(where, name), own, own is not type(value))
-        elif isinstance(value, dict) and (field is None or not field.opaque):
-            value = freeze(value, place_below(where, name), kind_of(field, value), True)
-        elif type(value) is Shared:
-            value = (<Shared> value).value
-        elif field is not None and is_shared(field.default, value):
-            pass  # its mark went when the instance was made
-        elif not scalar(value):
-            check_depth(value, where, name)
-            if prove(value, where.silent or private(name), spell(where.keys + (name,))):
-                cell = Cell.__new__(Cell)
-                # The caller keeps the original and may change it.
-                cell.value = deepcopy(value)
-                value = cell
-        d[name] = value
+        if not calculated(node, name):
+            d[name] = frozen(value, node, name)
     node.d = d
+    if node.plan is not None:
+        for name in node.plan.properties:
+            d[name] = frozen(first_value(node, name), node, name)
     return node
+
+
+cdef object frozen(object value, State node, str name):
+    """What a template's node has for a value."""
+    cdef Where where = node.where
+    cdef Cell cell
+    cdef Field field = None if node.fields is None else node.fields.get(name)
+    if type(value) is Cell:
+        value = (<Cell> value).value
+    if type(value) is StateView:
+        value = (<StateView> value).node
+    if field is not None and field.opaque and isinstance(value, State):
+        value = raw(<State> value, True)
+    if isinstance(value, State):
+        own = kind_of(field, value)
+        return freeze((<State> value).d, place_below(where, name), own, own is not type(value))
+    if isinstance(value, dict) and (field is None or not field.opaque):
+        return freeze(value, place_below(where, name), kind_of(field, value), True)
+    if type(value) is Shared:
+        return (<Shared> value).value
+    if field is not None and is_shared(field.default, value):
+        return value  # its mark went when the instance was made
+    if not scalar(value):
+        check_depth(value, where, name)
+        if prove(value, where.silent or private(name), spell(where.keys + (name,))):
+            cell = Cell.__new__(Cell)
+            # The caller keeps the original and may change it.
+            cell.value = deepcopy(value)
+            return cell
+    return value
 
 
 cdef bint is_shared(object default, object value) noexcept:
@@ -368,6 +398,8 @@ cdef class Template:
         if self.watches is not None:
             journal.watches = self.watches
             journal.alert = WATCHED
+        if root.plan is not None:
+            enrol(root)
         ledger.journal = journal
         ledger.root = root
         return ledger

@@ -23,7 +23,7 @@ before its last store and drops old values last.
 from cpython.dict cimport PyDict_DelItem, PyDict_Next, PyDict_SetItem
 from cpython.list cimport PyList_GET_SIZE, PyList_GetSlice, PyList_SetSlice
 from cpython.object cimport PyObject
-from ._state cimport MISSING, Grown, Journal, State, kept_any, set_detached
+from ._state cimport MISSING, Grown, Journal, State, drop_stale, kept_any, set_detached
 
 cdef extern from "Python.h":
     PyObject* PyDict_GetItemWithError(object mapping, object key) except? NULL
@@ -143,6 +143,8 @@ cdef int revert(Journal journal) except -1:
     cdef PyObject* found
     cdef Py_ssize_t at
     cdef bint collecting
+    if journal.pending is not None:
+        drop_stale(journal)  # at T nothing was stale
     if nodes is None and not journal.sent:
         return 0
     collecting = PyGC_Disable()

@@ -15,6 +15,7 @@ cdef extern from "Python.h":
 cdef enum:  # Journal.alert
     DUE = 1  # somebody waits for a partial push
     WATCHED = 2  # there are subscriptions
+    CALCULATED = 4  # there are calculated properties
 
 
 cdef class Where:
@@ -46,28 +47,23 @@ cdef class Grown:
     cdef bint whole  # it was assigned again as well: send all of it
 
 
-cdef class Watch:
-    cdef object call  # (payload, context, state) -> None or an awaitable
-    cdef str path  # as the subscriber wrote it
-    cdef bint later  # async: run by the turn, not inside the assignment
-    cdef bint cancelled
+cdef class Plan:  # of a State class with calculated properties
+    cdef readonly dict properties  # name -> Calculated, each after those it is calculated from
+    cdef readonly Needs needs
 
 
-cdef class Watches:
-    cdef list here  # Watch
-    cdef dict below  # key -> Watches, or None
-
-
-cdef class Handle:
-    cdef list watches  # Watch
-    cdef Journal journal
+cdef class Needs:  # of a place, relative to the node that has the properties
+    cdef readonly tuple here  # names of properties that are calculated from just this place
+    cdef readonly tuple all  # from here or from below
+    cdef readonly dict below  # key -> Needs
 
 
 cdef class Journal:
     cdef PyThreadState* owner  # the thread that may assign; NULL between turns
     cdef PyThreadState* encoder  # the thread that is calling encoders
     cdef PyObject* root  # borrowed: the root clears it when it goes
-    cdef int alert  # DUE and WATCHED bits
+    cdef PyThreadState* calculator  # the thread that is calculating a property
+    cdef int alert  # DUE, WATCHED and CALCULATED bits
     cdef int cascade  # how deep subscribers assign inside subscribers
     cdef bint alone  # a State on its own: always assignable, never rolled back
     cdef bint sent  # something was shipped in this turn: see the segments in _state.pyx
@@ -79,7 +75,9 @@ cdef class Journal:
     cdef list dirty  # nodes with a log; None when empty
     cdef list older  # nodes with a prev; None when empty
     cdef set missing  # paths that clients do not have because they could not be encoded, or None
-    cdef Watches watches
+    cdef set planned  # addresses of the nodes with properties, without the root's
+    cdef list pending  # nodes with stale properties; None when there are none
+    cdef object watches  # Watches: the tree of subscriptions
     cdef object on_due
     cdef list later  # calls of async subscribers
     cdef list unencodable  # (path, type name)
@@ -92,6 +90,8 @@ cdef class State:
     cdef Journal journal  # None in a template
     cdef Where where
     cdef dict fields  # key -> Field, those of its class; None: no schema
+    cdef Plan plan  # the calculated properties of its class, or None
+    cdef dict stale  # name -> Calculated, None while it is being calculated; or None
     cdef PyThreadState* gate  # the thread whose assignments need no further check
     cdef PyObject* last  # a key of log whose value is a scalar; looked at when the gate is open
     cdef bint borrowed  # d is the template's: copy it before a change
@@ -104,9 +104,9 @@ cdef class State:
     cdef int admit(self) except -1
     cdef int assign(self, object key, object value) except -1
     cdef int store(self, str key, object new) except -1
+    cdef int put(self, str key, object new) except -1
     cdef int remove(self, str key) except -1
     cdef int grow(self, object key, list items) except -1
-    cdef int told(self, str key, object old, bint had, object new, bint has) except -1
     cdef dict filled(self)
 
 
@@ -114,6 +114,14 @@ cdef class StateView:
     cdef State node
 
 
+cdef struct Hooks:
+    int (*told)(State node, str key, object old, bint had, object new, bint has) except -1
+    int (*renew)(State node, str key) except -1
+    int (*settle)(State node) except -1
+    int (*begin)(State node) except -1
+
+
+cdef Hooks hooks
 cdef object MISSING  # stands for no value in records
 cdef Where ROOT
 
@@ -143,7 +151,12 @@ cdef int check_depth(object value, Where where, str key) except -1
 cdef int set_detached(State node, bint detached) except -1
 cdef Grown grown(list items, bint whole)
 cdef dict raw(State node, bint own)
-cdef Watches copy_watches(Watches original)
-cdef bint prune(Watches tree) except -1
+cdef State twin(State original, Journal journal)
+cdef object shown(object value, Journal journal)
+cdef object convert(object value, Where where, str key, Journal journal, dict fields)
+cdef bint calculated(State node, str key) except -1
+cdef object not_yours(State node, str key, type kind)
+cdef int enrol(State node) except -1
+cdef int drop_stale(Journal journal) except -1
 cdef StateView make_view(State node)
 cdef list kept_any(list things, object thing)

@@ -4,7 +4,6 @@ Assigning is for the thread that opened the turn, reading for any thread.
 """
 
 from collections.abc import (
-    Awaitable,
     Callable,
     ItemsView,
     Iterable,
@@ -17,17 +16,16 @@ from typing import Any, ClassVar, TypeAlias, final
 
 from typing_extensions import disjoint_base
 
+from ._calculated import Calculated
 from ._patch import Patch
+from ._watch import Handle
 
 __pyx_capi__: dict[str, Any]
 
 _Path: TypeAlias = str | tuple[str, ...]
 
-def set_subscriber_adapter(adapt: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    """Install what turns a subscriber into ``call(payload, context, state)``.
-
-    A call whose ``is_async`` attribute is true runs after the handler, before the commit.
-    """
+def set_subscribing(function: Callable[..., Any]) -> None:
+    """Install what ``subscribe_mutation`` does (``_watch``)."""
 
 def set_shipping(take_patch: Callable[[State], Patch], to_dict: Callable[[State], Any]) -> None:
     """Install what makes patches and plain copies; the floor above does (``_ship``)."""
@@ -80,6 +78,33 @@ class Shared:
 @final
 class Grown:
     """Record of a list that grew by append: what it was is its first ``size`` items."""
+
+@final
+class Plan:
+    """The calculated properties of a State class, in the order in which they can be calculated."""
+
+    def __init__(self, properties: dict[str, Calculated[Any]], needs: Needs) -> None: ...
+    @property
+    def properties(self) -> dict[str, Calculated[Any]]: ...
+    @property
+    def needs(self) -> Needs: ...
+
+@final
+class Needs:
+    """A place properties are calculated from: those of just this place, and of all below it.
+
+    ``here`` and ``all`` are tuples of names, ``below`` a dict of Needs by key.
+    """
+
+    def __init__(
+        self, here: tuple[str, ...], all: tuple[str, ...], below: dict[str, Needs] | None
+    ) -> None: ...
+    @property
+    def here(self) -> tuple[str, ...]: ...
+    @property
+    def all(self) -> tuple[str, ...]: ...
+    @property
+    def below(self) -> dict[str, Needs] | None: ...
 
 @final
 class Journal:
@@ -174,27 +199,6 @@ class State:
         handler gets ``payload`` {"previous_value", "new_value"} and ``context``
         {"event": "mutation", "mutation": path}, by name. Returns a handle with ``cancel()``.
         """
-
-@final
-class Watch:
-    """One subscription of one path."""
-
-@final
-class Watches:
-    """Subscriptions by path: those of this place, and those below."""
-
-@final
-class Handle:
-    """A subscription. ``cancel`` ends it; calling it again does nothing."""
-
-    def cancel(self) -> None: ...
-
-@final
-class Later:
-    """A call of an async subscriber, made after the handler; returns an awaitable."""
-
-    def __init__(self, call: Any, payload: Any, context: Any, root: Any) -> None: ...
-    def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[Any]: ...
 
 @final
 class StateView:

@@ -17,6 +17,9 @@ Who may call what
 
 The records
     ``log`` and ``prev`` of a node are two segments of one log: see ``_segments.pyx``.
+
+Above this file: subscriptions (``_watch.pyx``) and calculated properties (``_calculated.pyx``).
+They are reached through ``hooks``, and only by nodes and journals that say they have some.
 """
 
 cimport cython
@@ -46,20 +49,22 @@ cdef extern from "Python.h":
     object PyUnicode_FromObject(object text)
 
 cdef int LIMIT = _MAX_DEPTH
-cdef enum:
-    CASCADE = 128
 
 cdef object MISSING = object()
-cdef object adapter = None
+
+# What the files above do for a node; each puts itself in when it is imported.
+cdef Hooks hooks
+hooks.told = NULL  # of _watch: an assignment was made
+hooks.renew = NULL  # of _calculated: a stale property is read
+hooks.settle = NULL  # the same for all at a node and below
+hooks.begin = NULL  # a node is made
+cdef object subscribe = None  # of _watch
 
 
-def set_subscriber_adapter(adapt):
-    """Install what turns a subscriber into ``call(payload, context, state)``.
-
-    A call whose ``is_async`` attribute is true runs after the handler, before the commit.
-    """
-    global adapter
-    adapter = adapt
+def set_subscribing(function):
+    """Install what ``subscribe_mutation`` does (``_watch``)."""
+    global subscribe
+    subscribe = function
 
 
 cdef object take = None  # of _ship: the patch of a State on its own
@@ -128,36 +133,6 @@ cdef str spell(tuple keys):
     if len(shown) > 12:
         shown = [*shown[:6], "...", *shown[-3:]]
     return ".".join(shown)
-
-
-cdef tuple parse_path(object path):
-    if isinstance(path, tuple):
-        for key in path:
-            if not isinstance(key, str):
-                raise TypeError(
-                    f"the keys of a path are strings, not {type(key).__name__}: {path!r}"
-                )
-        if not path:
-            raise ValueError("a path needs at least one key")
-        return tuple([PyUnicode_FromObject(key) for key in path])
-    if not isinstance(path, str):
-        raise TypeError(f"a path is a string or a tuple of keys, not {type(path).__name__}")
-    keys, part, i = [], [], 0
-    while i < len(path):
-        if path[i] == "\\" and path[i + 1 : i + 2] == ".":
-            part.append(".")
-            i += 2
-            continue
-        if path[i] == ".":
-            keys.append("".join(part))
-            part = []
-        else:
-            part.append(path[i])
-        i += 1
-    keys.append("".join(part))
-    if "" in keys:
-        raise ValueError(f"empty key in the path {path!r}; for the key '' use a tuple of keys")
-    return tuple(keys)
 
 
 # ---------------------------------------------------------------- small parts
@@ -241,6 +216,28 @@ cdef dict fields_of(type kind):
     return found or None
 
 
+@cython.final
+cdef class Plan:
+    """The calculated properties of a State class, in the order in which they can be calculated."""
+
+    def __init__(self, dict properties, Needs needs):
+        self.properties = properties
+        self.needs = needs
+
+
+@cython.final
+cdef class Needs:
+    """A place properties are calculated from: those of just this place, and of all below it.
+
+    ``here`` and ``all`` are tuples of names, ``below`` a dict of Needs by key.
+    """
+
+    def __init__(self, tuple here, tuple all, dict below):
+        self.here = here
+        self.all = all
+        self.below = below
+
+
 cdef State make_node(type kind):
     """An empty node of a State class. Its ``__init__`` is not called."""
     cdef State node
@@ -248,7 +245,49 @@ cdef State make_node(type kind):
         return State.__new__(State)
     node = kind.__new__(kind)
     node.fields = fields_of(kind)
+    node.plan = kind.__dict__.get("__plan__")
     return node
+
+
+cdef bint calculated(State node, str key) except -1:
+    return node.plan is not None and key in node.plan.properties
+
+
+cdef object not_yours(State node, str key, type kind):
+    """What assigning a calculated property raises."""
+    return kind(
+        f"{type(node).__name__}.{key} is calculated from "
+        f"{' and '.join([spell(path) for path in node.plan.properties[key].paths])}: assign there"
+    )
+
+
+cdef int enrol(State node) except -1:
+    """The journal has a node with properties."""
+    cdef Journal journal = node.journal
+    journal.alert |= CALCULATED
+    if journal.root != <PyObject*> node:
+        if journal.planned is None:
+            journal.planned = set()
+        journal.planned.add(<size_t> <PyObject*> node)
+    return 0
+
+
+cdef int settled(State node) except -1:
+    """Calculate what is stale at a node and below it, where this thread may."""
+    if node.journal is not None and node.journal.pending is not None:
+        hooks.settle(node)
+    return 0
+
+
+cdef int drop_stale(Journal journal) except -1:
+    """Properties that are not calculated yet keep their values. Runs no Python code."""
+    cdef list pending = journal.pending
+    cdef State node
+    journal.pending = None
+    if pending is not None:
+        for node in pending:
+            node.stale = None
+    return 0
 
 
 cdef dict poured(dict fields, dict values):
@@ -322,6 +361,8 @@ cdef object convert(object value, Where where, str key, Journal journal, dict fi
         value = (<Shared> value).value
         check_depth(value, where, key)
         return value
+    if isinstance(value, State):
+        settled(<State> value)
     if field is not None and field.opaque:
         if isinstance(value, State):
             value = raw(<State> value, True)
@@ -342,7 +383,7 @@ cdef object convert(object value, Where where, str key, Journal journal, dict fi
 cdef State build(dict source, Where where, Journal journal, type kind, bint fill):
     """A new node with a copy of the dict; dicts and states in it become nodes as well.
 
-    ``fill``: what it lacks of its schema begins with the defaults.
+    ``fill``: what it lacks of its schema begins with the defaults. Properties are calculated.
     """
     cdef State node = make_node(kind)
     cdef dict d = {}
@@ -351,10 +392,13 @@ cdef State build(dict source, Where where, Journal journal, type kind, bint fill
         source = poured(node.fields, source)
     for key, value in list(source.items()):
         name = key_name(key, where)
-        d[name] = convert(value, where, name, journal, node.fields)
+        if not calculated(node, name):
+            d[name] = convert(value, where, name, journal, node.fields)
     node.d = d
     node.journal = journal
     node.where = where
+    if node.plan is not None and journal is not None:
+        hooks.begin(node)
     return node
 
 
@@ -376,6 +420,8 @@ cdef State twin(State original, Journal journal):
     node.borrowed = True
     node.where = original.where
     node.journal = journal
+    if node.plan is not None:
+        enrol(node)
     return node
 
 
@@ -430,7 +476,8 @@ cdef class State:
         journal.root = <PyObject*> self
         if kind is not State:
             self.fields = fields_of(kind)
-        if values is None and self.fields is None:
+            self.plan = kind.__dict__.get("__plan__")
+        if values is None and self.fields is None and self.plan is None:
             self.d = {}
         else:
             if type(values) is StateView:
@@ -444,10 +491,15 @@ cdef class State:
             self.d = copy.d
         self.where = ROOT
         self.journal = journal
+        if self.plan is not None:
+            enrol(self)
 
     def __dealloc__(self):
-        if self.journal is not None and self.journal.root == <PyObject*> self:
-            self.journal.root = NULL
+        if self.journal is not None:
+            if self.journal.root == <PyObject*> self:
+                self.journal.root = NULL
+            elif self.plan is not None and self.journal.planned is not None:
+                self.journal.planned.discard(<size_t> <PyObject*> self)
 
     # -- reading
 
@@ -458,6 +510,8 @@ cdef class State:
             if not isinstance(key, str):
                 return None
             key = PyUnicode_FromObject(key)
+        if self.stale is not None and key in self.stale:
+            hooks.renew(self, <str> key)
         found = PyDict_GetItemWithError(self.d, key)
         if found == NULL:
             return None
@@ -496,7 +550,9 @@ cdef class State:
 
     cdef dict filled(self):
         """A copy of the values, each made the session's own."""
-        cdef dict copy = PyDict_Copy(self.d)
+        cdef dict copy
+        settled(self)
+        copy = PyDict_Copy(self.d)
         for key, value in list(copy.items()):
             if type(value) is Cell or isinstance(value, State):
                 copy[key] = self.read(key)
@@ -560,10 +616,12 @@ cdef class State:
 
     def to_raw_state(self):
         """A plain copy, private keys included. Leaves are the objects themselves."""
+        settled(self)
         return raw(self, True)
 
     def to_dict(self):
         """A copy that can be serialised: what a client has, without private keys."""
+        settled(self)
         return serialise(self)
 
     # -- assigning
@@ -600,6 +658,11 @@ cdef class State:
                 if journal.owner == NULL
                 else "the state was assigned beside the running turn of its session, from another "
                 "thread: use `with session.turn() as state:` there"
+            )
+        if journal.calculator == me:
+            raise TypeError(
+                "a calculated property assigned to the state it is calculated from: let it return "
+                "the value only, and assign in a handler or subscriber"
             )
         if self.log is None:
             self.log = fresh
@@ -647,8 +710,10 @@ cdef class State:
             return
         found = getattr(type(self), name, None)
         if found is not None or hasattr(type(self), name):
+            if calculated(self, name):
+                raise not_yours(self, name, AttributeError)
             if hasattr(type(found), "__set__"):
-                object.__setattr__(self, name, value)
+                type(found).__set__(found, self, value)
                 return
             raise AttributeError(f"{name} is a method of the state: assign state[{name!r}]")
         if name in self.d:
@@ -660,6 +725,8 @@ cdef class State:
         if self.fields is not None and name in self.fields:
             del self[name]
             return
+        if calculated(self, name):
+            raise not_yours(self, name, AttributeError)
         if hasattr(type(self), name) or name not in self.d:
             raise AttributeError(name)
         self.remove(name)
@@ -668,6 +735,8 @@ cdef class State:
         cdef str name = self.name(key)
         cdef PyObject* found
         cdef object new = value
+        if calculated(self, name):
+            raise not_yours(self, name, TypeError)
         if isinstance(value, State) or type(value) is StateView:
             found = PyDict_GetItemWithError(self.d, name)
             if type(value) is StateView:
@@ -682,12 +751,25 @@ cdef class State:
         return self.store(name, new)
 
     cdef int store(self, str key, object new) except -1:
-        """Record and store. The node is admitted; ``new`` is a leaf or a node made for here."""
+        """Record, store and tell. The node is admitted; ``new``: a leaf or a node made for here."""
+        cdef PyObject* found
+        cdef bint had
+        cdef object old = MISSING
+        if not self.journal.alert:
+            return self.put(key, new)
+        found = PyDict_GetItemWithError(self.d, key)
+        had = found != NULL
+        if had:
+            old = <object> found
+        self.put(key, new)
+        return hooks.told(self, key, old, had, new, True)
+
+    cdef int put(self, str key, object new) except -1:
+        """Record and store."""
         cdef PyObject* found = PyDict_GetItemWithError(self.d, key)
         cdef PyObject* record = PyDict_GetItemWithError(self.log, key)
-        cdef bint had = found != NULL
         cdef object old = MISSING
-        if had:
+        if found != NULL:
             old = <object> found
         if record == NULL:
             PyDict_SetItem(self.log, key, old)
@@ -702,13 +784,13 @@ cdef class State:
             set_detached(<State> old, True)
         self.last = <PyObject*> key if record == NULL and scalar(new) else NULL
         PyDict_SetItem(self.d, key, new)
-        if self.journal.alert:
-            self.told(key, old, had, new, True)
         return 0
 
     cdef int remove(self, str key) except -1:
         cdef PyObject* found
         cdef object old
+        if calculated(self, key):
+            raise not_yours(self, key, TypeError)
         self.admit()
         found = PyDict_GetItemWithError(self.d, key)
         if found == NULL:
@@ -721,7 +803,7 @@ cdef class State:
             set_detached(<State> old, True)
         PyDict_DelItem(self.d, key)
         if self.journal.alert:
-            self.told(key, old, True, None, False)
+            hooks.told(self, key, old, True, None, False)
         return 0
 
     cdef int grow(self, object key, list items) except -1:
@@ -732,6 +814,8 @@ cdef class State:
         cdef list target, before
         cdef Py_ssize_t size
         check_depth(items, self.where, name)
+        if calculated(self, name):
+            raise not_yours(self, name, TypeError)
         value = self.read(name)
         if value is None and name not in self.d:
             return self.assign(name, items)
@@ -757,7 +841,7 @@ cdef class State:
             PyDict_SetItem(self.log, name, spare)
         PyList_SetSlice(target, size, size, items)
         if self.journal.alert:
-            self.told(name, before, True, target, True)
+            hooks.told(self, name, before, True, target, True)
         return 0
 
     def append(self, key, item):
@@ -791,10 +875,10 @@ cdef class State:
 
     def popitem(self):
         """Delete the last key and return it with its value."""
-        if not self.d:
-            raise KeyError("the state is empty")
-        key = list(self.d)[-1]
-        return key, self.pop(key)
+        for key in reversed(self):
+            if not calculated(self, key):
+                return key, self.pop(key)
+        raise KeyError("the state is empty")
 
     def clear(self):
         """Delete all keys; the fields of a schema begin with their defaults again."""
@@ -803,7 +887,8 @@ cdef class State:
     def replace(self, values, /):
         """Make this state equal to ``values``: the other keys are deleted.
 
-        The fields of a schema that ``values`` does not name begin with their defaults again.
+        The fields of a schema that ``values`` does not name begin with their defaults again, and
+        its properties are calculated, whatever ``values`` says of them.
         """
         cdef dict fresh = {}
         cdef str name
@@ -817,9 +902,10 @@ cdef class State:
             values = poured(self.fields, values)
         for key, value in list(values.items()):
             name = self.name(key)
-            fresh[name] = convert(value, self.where, name, self.journal, self.fields)
+            if not calculated(self, name):
+                fresh[name] = convert(value, self.where, name, self.journal, self.fields)
         for key in list(self.d):
-            if key not in fresh:
+            if key not in fresh and not calculated(self, key):
                 self.remove(key)
         for key, value in fresh.items():
             self.admit()  # subscribers ran
@@ -833,76 +919,19 @@ cdef class State:
             )
         if self.journal.root != <PyObject*> self:
             raise RuntimeError("take_patch() is called on the root, not on a nested state")
+        settled(self)
+        drop_stale(self.journal)
         return take(self)
-
-    # -- subscriptions
 
     def subscribe_mutation(self, path, handler, initial=False):
         """Call ``handler`` whenever a path is assigned or deleted, or lost or won with a parent.
 
         Paths are ``"a.b"`` (``\\.`` for a literal dot), tuples of keys, or a list of those. The
         handler gets ``payload`` {"previous_value", "new_value"} and ``context``
-        {"event": "mutation", "mutation": path}, by name. Returns a handle with ``cancel()``.
+        {"event": "mutation", "mutation": path}, by name. With ``initial`` it is called at once as
+        well, with the event "init". Returns a handle with ``cancel()``.
         """
-        cdef Handle handle = Handle.__new__(Handle)
-        cdef Watch watch
-        if self.journal is None:
-            raise StaleTurn("this state has no session")
-        paths = path if isinstance(path, list) else [path]
-        if not paths:
-            raise ValueError("subscribe to at least one path")
-        places = [(parse_path(one), one) for one in paths]
-        call = adapter(handler)
-        own_watches(self.journal)
-        handle.journal = self.journal
-        handle.watches = []
-        for keys, one in places:
-            watch = Watch.__new__(Watch)
-            watch.call = call
-            watch.later = bool(getattr(call, "is_async", False))
-            watch.path = one if isinstance(one, str) else spell(keys)
-            plant(self.journal.watches, self.where.keys + keys, watch)
-            handle.watches.append(watch)
-        self.journal.alert |= WATCHED
-        if initial:
-            for (keys, _), watch in zip(places, handle.watches):
-                value = self
-                for key in keys:
-                    value = (<State> value).read(key) if isinstance(value, State) else None
-                ring(self.journal, watch, None, value, "init")
-        return handle
-
-    cdef int told(self, str key, object old, bint had, object new, bint has) except -1:
-        """Call the subscribers an assignment concerns, and whoever waits for a push."""
-        cdef Journal journal = self.journal
-        cdef Watches here = journal.watches
-        cdef list due = []
-        cdef Watch watch
-        if journal.alert & WATCHED:
-            for name in self.where.keys + (key,):
-                if here is None:
-                    break
-                here = None if here.below is None else <Watches> here.below.get(name)
-            if here is not None:
-                collect(journal, here, old, had, new, has, due)
-        if due:
-            if journal.cascade >= CASCADE:
-                raise RecursionError(
-                    f"subscribers assign in a circle, {CASCADE} deep, last "
-                    f"{spell(self.where.keys + (key,))}"
-                )
-            journal.cascade += 1
-            try:
-                for watch, before, after in due:
-                    if not watch.cancelled:
-                        ring(journal, watch, before, after, "mutation")
-            finally:
-                journal.cascade -= 1
-        if journal.alert & DUE:
-            journal.alert &= ~DUE
-            if journal.on_due is not None:
-                journal.on_due()
-        return 0
+        return subscribe(self, path, handler, initial)
 
 
 def declare_subclass(cls, **arguments):
@@ -927,141 +956,6 @@ cdef dict raw(State node, bint own):
         else:
             out[key] = value
     return out
-
-
-# ---------------------------------------------------------------- subscriptions
-
-@cython.final
-cdef class Watch:
-    """One subscription of one path."""
-
-
-@cython.final
-cdef class Watches:
-    """Subscriptions by path: those of this place, and those below."""
-
-
-@cython.final
-cdef class Handle:
-    """A subscription. ``cancel`` ends it; calling it again does nothing."""
-
-    def cancel(self):
-        cdef Watch watch
-        for watch in self.watches:
-            watch.cancelled = True
-        own_watches(self.journal)
-        if not prune(self.journal.watches):
-            self.journal.alert &= ~WATCHED
-
-
-cdef Watches copy_watches(Watches original):
-    cdef Watches copy = Watches.__new__(Watches)
-    copy.here = []
-    if original is not None:
-        copy.here.extend(original.here)
-        if original.below is not None:
-            copy.below = {key: copy_watches(item) for key, item in original.below.items()}
-    return copy
-
-
-cdef int own_watches(Journal journal) except -1:
-    if not journal.own_watches:
-        journal.watches = copy_watches(journal.watches)
-        journal.own_watches = True
-    return 0
-
-
-cdef int plant(Watches tree, tuple keys, Watch watch) except -1:
-    for key in keys:
-        if tree.below is None:
-            tree.below = {}
-        if key not in tree.below:
-            tree.below[key] = copy_watches(None)
-        tree = tree.below[key]
-    tree.here.append(watch)
-    return 0
-
-
-cdef bint prune(Watches tree) except -1:
-    """Drop what is cancelled; False when nothing is left."""
-    cdef list below
-    tree.here = [watch for watch in tree.here if not (<Watch> watch).cancelled]
-    if tree.below is not None:
-        below = list(tree.below.items())
-        tree.below = {key: item for key, item in below if prune(item)} or None
-    return bool(tree.here) or tree.below is not None
-
-
-cdef int collect(
-    Journal journal, Watches here, object old, bint had, object new, bint has, list due
-) except -1:
-    cdef dict before = None
-    cdef dict after = None
-    cdef bint was, exists
-    if here.here:
-        first = shown(old, journal) if had else None
-        for watch in here.here:
-            due.append((watch, first, new if has else None))
-    if here.below is None:
-        return 0
-    if had and isinstance(old, State):
-        before = (<State> old).d
-    if has and isinstance(new, State):
-        after = (<State> new).d
-    for key, item in here.below.items():
-        was = before is not None and key in before
-        exists = after is not None and key in after
-        if was or exists:
-            collect(
-                journal,
-                item,
-                before[key] if was else None,
-                was,
-                (<State> new).read(key) if exists else None,
-                exists,
-                due,
-            )
-    return 0
-
-
-cdef int ring(Journal journal, Watch watch, object before, object after, str event) except -1:
-    payload = {"previous_value": before, "new_value": after}
-    context = {"event": event, "mutation": watch.path}
-    root = None if journal.root == NULL else <object> journal.root
-    if watch.later:
-        defer(journal, Later(watch.call, payload, context, root))
-        return 0
-    result = watch.call(payload, context, root)
-    if result is not None and hasattr(result, "__await__"):
-        defer(journal, Later(None, result, None, None))
-    return 0
-
-
-cdef int defer(Journal journal, object call) except -1:
-    if journal.later is None:
-        journal.later = []
-    journal.later.append(call)
-    return 0
-
-
-@cython.final
-cdef class Later:
-    """A call of an async subscriber, made after the handler; returns an awaitable."""
-    cdef object call
-    cdef object payload
-    cdef object context
-    cdef object root
-
-    def __init__(self, call, payload, context, root):
-        self.call = call
-        self.payload = payload
-        self.context = context
-        self.root = root
-
-    def __call__(self):
-        if self.call is None:
-            return self.payload
-        return self.call(self.payload, self.context, self.root)
 
 
 # ---------------------------------------------------------------- the view

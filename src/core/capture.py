@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import sys
 import threading
 from collections.abc import Iterable
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, TextIO
+from typing import Any, Final, Protocol, Self, TextIO, cast
 
 from ._fast import current_turn
 
@@ -30,6 +31,7 @@ __all__ = [
     "Lines",
     "Paused",
     "current_handler",
+    "hear_context",
     "install",
     "installed",
     "uninstall",
@@ -37,6 +39,8 @@ __all__ = [
 
 OURS: Final = {"greenroom_said_it": True}  # marks log records that are in a log already
 LONGEST_LINE: Final = 8_192  # a line without an end becomes a record at this length
+#: What moves a terminal's cursor or sets its colours and title.
+ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
 class Destination(Protocol):
@@ -85,6 +89,11 @@ class Paused:
         _quiet.depth -= 1
 
 
+def hear_context(log: Destination) -> None:
+    """From now on output of this context that no turn makes goes to ``log`` too."""
+    _elsewhere.set(log)
+
+
 class Capturing:
     """``with Capturing(log):`` output of this context that no turn makes goes to ``log`` too."""
 
@@ -110,27 +119,32 @@ class Capturing:
 
 
 class Lines:
-    """Joins what ``print`` writes in pieces; one per log, and apart for every thread."""
+    """Joins what ``print`` writes in pieces; one per log, and apart for every turn and thread.
+
+    A line is kept as a terminal would show it: without colours and the like, and of what was drawn
+    over with carriage returns the last.
+    """
 
     __slots__ = ("_begun",)
 
     def __init__(self) -> None:
-        self._begun: dict[int, tuple[str, str | None]] = {}  # thread: text, who said it
+        # Who: text, and what it was said by. A turn that has ended was flushed.
+        self._begun: dict[tuple[int, int], tuple[str, str | None]] = {}
 
     def feed(self, text: str, handler: str | None) -> list[tuple[str, str | None]]:
         """Take a piece; the lines it completes, each with the handler that began it."""
-        thread = threading.get_ident()
-        begun, said_by = self._begun.pop(thread, ("", handler))
+        who = (threading.get_ident(), id(current_turn()))
+        begun, said_by = self._begun.pop(who, ("", handler))
         done: list[tuple[str, str | None]] = []
         if begun and said_by != handler:
-            done.append((begun, said_by))
+            done.append((_shown(begun), said_by))
             begun = ""
         *whole, rest = (begun + text).split("\n")
-        done += [(line.removesuffix("\r"), handler) for line in whole]
+        done += [(_shown(line), handler) for line in whole]
         if len(rest) > LONGEST_LINE:
-            done.append((rest, handler))
+            done.append((_shown(rest), handler))
         elif rest:
-            self._begun[thread] = (rest, handler)
+            self._begun[who] = (rest, handler)
         return done
 
     def rest(self) -> list[tuple[str, str | None]]:
@@ -138,10 +152,19 @@ class Lines:
         result: list[tuple[str, str | None]] = []
         while self._begun:
             try:
-                result.append(self._begun.popitem()[1])
+                text, handler = self._begun.popitem()[1]
             except KeyError:  # its thread went on meanwhile
                 break
+            result.append((_shown(text), handler))
         return result
+
+
+def _shown(line: str) -> str:
+    if "\x1b" in line:
+        line = ESCAPES.sub("", line)
+    if "\r" in line:
+        line = next((part for part in reversed(line.split("\r")) if part), "")
+    return line
 
 
 class Router(io.TextIOBase):
@@ -152,11 +175,20 @@ class Router(io.TextIOBase):
 
     def write(self, text: str, /) -> int:
         written = self.real.write(text)
-        if text and self is _router:
+        if text:
+            self.copy(text)
+        return written
+
+    def copy(self, text: str) -> None:
+        """Give the right log what the real stream was given."""
+        if self is _router:
             found = destination()
             if found is not None:
                 found[0].printed(text, found[1])
-        return written
+
+    @property
+    def buffer(self) -> Any:
+        return _Bytes(self, self.real.buffer)
 
     def writelines(self, lines: Iterable[str], /) -> None:  # type: ignore[override]
         for line in lines:
@@ -199,8 +231,35 @@ class Router(io.TextIOBase):
     def newlines(self) -> Any:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.real.newlines
 
-    def __getattr__(self, name: str) -> Any:  # buffer, reconfigure, name, mode, ...
+    def __getattr__(self, name: str) -> Any:  # reconfigure, name, mode, ...
         return getattr(self.real, name)
+
+
+class _Bytes:
+    """``sys.stdout.buffer``: bytes go to the real one, and as text to the right log."""
+
+    def __init__(self, router: Router, real: Any) -> None:
+        self._router = router
+        self._real = real
+
+    def write(self, data: Any, /) -> int:
+        written: int = self._real.write(data)
+        self._router.copy(bytes(data).decode(self._router.encoding or "utf-8", "replace"))
+        return written
+
+    def writelines(self, lines: Iterable[Any], /) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:  # flush, raw, fileno, ...
+        return getattr(self._real, name)
+
+
+class _Nowhere(io.TextIOBase):
+    """Stands where there is no stdout, as in programs of Windows without a console."""
+
+    def write(self, text: str, /) -> int:
+        return len(text)
 
 
 class _AboveRoot(logging.Handler):
@@ -243,9 +302,9 @@ def install() -> None:
     global _installs, _router
     with _lock:
         _installs += 1
-        if not isinstance(sys.stdout, Router) and sys.stdout is not None:
+        if not isinstance(sys.stdout, Router):
             # The first time; or somebody put another stream there, which is the real one now.
-            _router = Router(sys.stdout)
+            _router = Router(cast("TextIO | None", sys.stdout) or cast("TextIO", _Nowhere()))
             sys.stdout = _router
         if logging.root.parent is None:
             logging.root.parent = _above
@@ -261,7 +320,8 @@ def uninstall() -> None:
         if _installs:
             return
         if _router is not None and sys.stdout is _router:
-            sys.stdout = _router.real
+            gone = isinstance(_router.real, _Nowhere)
+            sys.stdout = cast("TextIO", None) if gone else _router.real
         # Where somebody wraps our router it stays below, and only passes on.
         _router = None
         if logging.root.parent is _above:

@@ -471,7 +471,7 @@ def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
         return
     if isinstance(error, asyncio.CancelledError):
         future.cancel()
-    elif isinstance(error, StopIteration):
+    elif isinstance(error, (StopIteration, GeneratorExit)):  # they mean something else there
         future.set_exception(RuntimeError(f"the function raised {error!r}"))
     else:
         future.set_exception(error)

@@ -1,9 +1,9 @@
 """Schemas: what the annotations of a State class mean.
 
-``declare`` runs when a class is made: it puts a Field where an annotation stands, and raises
-TypeError for a name that cannot be one. ``resolve`` runs when a class is first used, since an
-annotation may name what is defined later: it finds the type of each field. Values are never checked
-against it; it only says what a dict becomes:
+``declare`` runs when a class is made: it puts a Field where an annotation stands, raises TypeError
+for a name that cannot be one, and has the calculated properties planned (``properties``).
+``resolve`` runs when a class is first used, since an annotation may name what is defined later: it
+finds the type of each field. Values are never checked against it; it only says what a dict becomes:
 
 =====================================  =======================================================
 a State class, ``Optional`` or not     a nested state of that class
@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import typing_extensions
 
 from ._state import Field, State, set_schema
+from .properties import plan
 
 __all__ = ["declare", "resolve"]
 
@@ -67,6 +68,7 @@ def declare(cls: type[State]) -> None:
     for name, one in _declared(cls.__mro__).items():
         if name in own or not isinstance(inspect.getattr_static(cls, name, None), Field):
             type.__setattr__(cls, name, Field(name, None, False, False, *one.default))
+    plan(cls)
 
 
 def resolve(cls: type[State]) -> dict[str, Field]:

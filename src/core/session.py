@@ -431,14 +431,18 @@ class Session(Actions, SessionCore):
 
     def report(self, message: Message, error: BaseException) -> None:
         if isinstance(error, BadPayload):
-            self.log.warning(f"{message.event!r}: {error}")
-        elif not isinstance(error, (asyncio.CancelledError, Closed)):
+            self.log.write("warning", f"{message.event!r}: {error}", handler=message.event)
+        elif isinstance(error, asyncio.CancelledError):
+            self.log.write("info", f"{message.event!r} was cancelled", handler=message.event)
+        elif not isinstance(error, Closed):
             said = self.app.log.exception(
                 f"{message.event!r} failed in session {self.id[:6]}...",
                 error,
                 kind=f"{message.handlers[0].qualified if message.handlers else ''} failed",
             )
-            self.log.exception(f"{message.event!r} failed", error, details=said)
+            self.log.exception(
+                f"{message.event!r} failed", error, details=said, handler=message.event
+            )
 
     # -- clients ------------------------------------------------------------------------------
 

@@ -28,10 +28,11 @@ from typing import Any, cast
 
 from . import _ledger
 from . import encode as encode  # installs the encoders
-from . import schema as schema  # installs what reads annotations
+from . import schema as schema  # installs what reads annotations and properties
 from ._ledger import Ledger, Template
 from ._patch import Patch
-from ._state import Handle, Shared, State, StateView, set_subscriber_adapter
+from ._state import Shared, State, StateView
+from ._watch import Handle, set_subscriber_adapter
 from .subscribers import Subscriber
 from .types import Bytes
 

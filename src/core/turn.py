@@ -81,7 +81,10 @@ class Runner:
             await self.go_to_loop()
         elif self.on_loop:
             return await self._on_worker(fn, *args)
-        return fn(*args)
+        try:
+            return fn(*args)
+        except (StopIteration, GeneratorExit) as error:  # they mean something else to a coroutine
+            raise RuntimeError(f"the function raised {error!r}") from error
 
     async def go_to_loop(self) -> None:
         """Go on, on the loop; there for good."""
@@ -219,7 +222,13 @@ async def _enter(runner: Runner, middleware: Any, begun: list[tuple[Any, Any]]) 
             raise BadHandler(_never(stream)) from None
         begun.append((middleware, stream))
         return
-    await runner.call_and_wait(middleware, turn)
+    value = await runner.call_and_wait(middleware, turn)
+    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+        raise BadHandler(
+            f"middleware {middleware.name} returned the generator {value.__qualname__}, which "
+            "nobody runs: register the generator function itself, or let a wrapper be made with "
+            "functools.wraps"
+        )
 
 
 async def _leave(
@@ -235,6 +244,10 @@ async def _leave(
             await generator.athrow(error)
     except StopAsyncIteration:
         return error is not None
+    except RuntimeError as raised:
+        if isinstance(error, StopAsyncIteration) and raised.__cause__ is error:
+            return False  # it went through: generators make another error of this one
+        raise
     await generator.aclose()
     raise BadHandler(_twice(generator))
 
@@ -304,6 +317,7 @@ async def _run_async_subscribers(runner: Runner) -> None:
             waited: Awaitable[Any] | None = call()
             if waited is not None:
                 await waited
+    ledger.settle()  # here a middleware sees what a property raises
 
 
 async def run_subscribers(scheduler: Scheduler, turn: Turn, value: Any) -> Any:

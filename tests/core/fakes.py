@@ -38,6 +38,9 @@ class FakeLedger:
         assert self.owner
         self.owner = threading.get_ident()
 
+    def settle(self) -> None:
+        """It has no properties."""
+
     def commit(self, keep: bool) -> None:
         assert self.owner == threading.get_ident(), "committed by another thread"
         self.owner = 0

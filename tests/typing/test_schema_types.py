@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import assert_type
 
+import pytest
+
 import greenroom as gr
 
 
@@ -32,3 +34,29 @@ def test_attributes_have_their_types() -> None:
     assert_type(person.former, Address | None)
     person.name = 5  # type: ignore[assignment] # mypy sees it; nothing checks values when it runs
     assert person["name"] == 5
+
+
+class Parcel(gr.State):
+    """A schema with calculated properties."""
+
+    weight: float = 1.5
+    to: Person
+
+    @gr.property("weight")
+    def fee(self) -> float:
+        """Of one field."""
+        return self.weight * 2
+
+    @gr.property(["fee", ("to", "name"), "to.address.city"])
+    def label(self) -> str:
+        """Of several, in each spelling."""
+        return f"{self.to.name} {self.fee}"
+
+
+def test_properties_have_the_types_their_functions_return() -> None:
+    parcel = Parcel()
+    assert_type(parcel.fee, float)
+    assert_type(parcel.label, str)
+    assert parcel.label == "Ada 3.0"
+    with pytest.raises(AttributeError):
+        parcel.fee = 5.0  # type: ignore[assignment] # checkers see it too
