@@ -25,6 +25,8 @@ from tests.core.visitor import Visitor
 
 import greenroom as gr
 from greenroom import App, Settings
+from greenroom.core import capture
+from greenroom.core.log import SessionLog
 
 logger = logging.getLogger("app.orders")
 
@@ -467,6 +469,62 @@ def test_stdout_is_what_it_was_also_after_handlers_that_raised_and_apps_that_ove
             assert texts(second.log) == ["said"]
             print("still heard")
             assert real.getvalue() == "said\nsaid\nstill heard\n"
+
+    arun(story)
+
+
+def test_threads_of_one_turn_that_speak_first_at_once_have_one_log(
+    arun: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both find none, and each makes one: the same stays for both."""
+    meeting = threading.Barrier(2)
+
+    class SlowLog(SessionLog):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            meeting.wait(30)
+            super().__init__(*args, **more)
+
+    class SlowLines(capture.Lines):
+        def __init__(self) -> None:
+            meeting.wait(30)
+            super().__init__()
+
+    async def both() -> None:
+        await asyncio.gather(*[asyncio.to_thread(print, name, end="") for name in "ab"])
+
+    async def story() -> None:
+        monkeypatch.setattr("greenroom.core.session.SessionLog", SlowLog)
+        monkeypatch.setattr(capture, "Lines", SlowLines)
+        async with App(handlers=[both]) as app:
+            session = app.open_session()
+            await session.ask("both")
+            assert sorted(texts(session.log)) == ["a", "b"]
+
+    arun(story)
+
+
+def test_what_a_turn_has_started_prints_to_its_session_also_after_its_end(arun: Any) -> None:
+    async def story() -> None:
+        going, done = asyncio.Event(), asyncio.Event()
+        tasks: list[asyncio.Task[None]] = []
+
+        async def work() -> None:
+            await going.wait()
+            print("done at last")
+            done.set()
+
+        async def start() -> None:
+            tasks.append(asyncio.create_task(work()))
+
+        async with App(handlers=[start]) as app:
+            session, other = app.open_session(), app.open_session()
+            await session.ask("start")
+            await other.ask("start")
+            going.set()
+            await asyncio.gather(*tasks)
+            for each in (session, other):
+                assert [(r.text, r.handler) for r in each.log] == [("done at last", "start")]
+            assert done.is_set()
 
     arun(story)
 
