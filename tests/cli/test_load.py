@@ -457,6 +457,16 @@ def test_an_app_of_a_module_has_what_its_import_printed(
     del sys.modules["module_of_mine"]  # a module like any other: it stays
 
 
+def test_an_async_factory_is_none(
+    script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {"async_module_of_mine.py": "async def make(): ..."}
+    with pytest.raises(CommandError, match="is no app but a coroutine: name an App, or a function"):
+        script(files, "async_module_of_mine:make")
+    assert "async_module_of_mine" not in sys.modules
+
+
 # -- what an import leaves ------------------------------------------------------------------------
 
 
