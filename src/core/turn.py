@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar, Token
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,10 +56,14 @@ class Part(Protocol):
     def place(self) -> int: ...
 
 
+#: The job or handler that holds a turn of its own just now, in ``with session.turn()``.
+_holder: ContextVar[Turn | None] = ContextVar("greenroom_holder", default=None)
+
+
 def cancelled() -> bool:
     """Whether the turn or job this code runs in was cancelled; for long sync handlers to ask."""
-    turn = current_turn()
-    return turn is not None and turn.cancelled
+    turn, holder = current_turn(), _holder.get()
+    return (turn is not None and turn.cancelled) or (holder is not None and holder.cancelled)
 
 
 class Runner:
@@ -336,13 +341,14 @@ class HeldTurn:
     back when it raises. Inside the session's own turn it joins: the outer turn commits.
     """
 
-    __slots__ = ("_joined", "_scheduler", "_session", "_token", "_turn")
+    __slots__ = ("_held_by", "_joined", "_scheduler", "_session", "_token", "_turn")
 
     def __init__(self, scheduler: Scheduler, session: Actor) -> None:
         self._scheduler = scheduler
         self._session = session
         self._turn: Turn | None = None
         self._token: object = None
+        self._held_by: Token[Turn | None] | None = None
         self._joined = False
 
     def _join(self) -> Turn | None:
@@ -358,6 +364,8 @@ class HeldTurn:
     def _open(self, turn: Turn) -> Any:
         turn.ledger.open()
         self._turn = turn
+        if _holder.get() is None:  # else this turn is held inside another one
+            self._held_by = _holder.set(current_turn())
         self._token = enter_turn(turn)
         return turn.state
 
@@ -369,6 +377,9 @@ class HeldTurn:
             return None
         leave_turn(self._token)
         self._token = None
+        if self._held_by is not None:
+            _holder.reset(self._held_by)
+            self._held_by = None
         return turn
 
     # -- threads ----------------------------------------------------------------------------
