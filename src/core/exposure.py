@@ -196,7 +196,7 @@ def _written(found: object) -> types.FunctionType | None:
     return None
 
 
-def _below_object(value: Any) -> Any:
+def _below_object(value: object) -> Any:
     wrapped = inspect.getattr_static(value, "__wrapped__", None)
     return wrapped or inspect.getattr_static(type(value), "__call__", None)
 
