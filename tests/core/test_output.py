@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.table import Table
 from tests.core.visitor import Visitor
 
@@ -398,6 +399,58 @@ def test_log_records_reach_the_session_and_the_applications_own_logging(
             assert texts(other.log) == []
             heard = [r.message for r in caplog.records if r.name == "app.orders"]
             assert heard == ["ordered a chair", "not ordered", "from a thread"]
+
+    arun(story)
+
+
+@pytest.mark.parametrize("kind", ["stream", "rich", "print"])
+def test_a_record_that_the_application_logs_to_stdout_is_in_the_log_once(
+    arun: Any, kind: str
+) -> None:
+    """As most containers have it: `logging.basicConfig(stream=sys.stdout)` in main.py."""
+
+    class Printing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print(self.format(record))
+
+    def make(stream: Any) -> logging.Handler:
+        if kind == "stream":
+            return logging.StreamHandler(stream)
+        return RichHandler(console=Console(file=stream)) if kind == "rich" else Printing()
+
+    def order() -> None:
+        logger.warning("ordered")
+        apart.warning("by itself")
+        print("printed")
+
+    async def fail() -> None:
+        raise LookupError("sold out")
+
+    apart = logging.getLogger("app.apart")
+    apart.propagate = False  # what does not come up to us is only what is printed
+
+    async def story() -> None:
+        with real_stdout() as real:
+            async with App(handlers=[order, fail]) as app:
+                handler = make(sys.stdout)
+                logging.root.addHandler(handler)
+                apart.addHandler(handler)
+                try:
+                    session = app.open_session()
+                    await session.ask("order")
+                    said = texts(session.log)
+                    assert (said[0], len(said)) == ("ordered", 3)
+                    assert "by itself" in said[1]
+                    assert said[2] == "printed"
+                    with pytest.raises(LookupError):
+                        await session.ask("fail")
+                    assert texts(session.log)[3:] == ["'fail' failed: LookupError: sold out"]
+                    assert sum("sold out" in text for text in texts(app.log)) == 1
+                finally:
+                    logging.root.removeHandler(handler)
+                    apart.removeHandler(handler)
+            for text in ("ordered", "by itself", "printed", "sold out"):
+                assert text in real.getvalue()
 
     arun(story)
 
