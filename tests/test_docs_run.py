@@ -101,7 +101,11 @@ def test_the_security_page_names_settings_that_exist_and_forgets_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [f"docs/{name}.md" for name in ("events", "operations", "reload", "state", "testing")]
+    "page",
+    [
+        f"docs/{name}.md"
+        for name in ("events", "globals", "operations", "reload", "state", "testing")
+    ],
 )
 def test_the_blocks_of_a_page_are_one_program(arun: Any, page: str) -> None:
     arun(lambda: run_page(ROOT / page))

@@ -128,22 +128,29 @@ class Lines:
     __slots__ = ("_begun",)
 
     def __init__(self) -> None:
-        # Who: text, and what it was said by. A turn that has ended was flushed.
+        # Who: text, and what it was said by. A turn that has ended was flushed. Without a text it
+        # is the rest of a line that was too long.
         self._begun: dict[tuple[int, int], tuple[str, str | None]] = {}
 
     def feed(self, text: str, handler: str | None) -> list[tuple[str, str | None]]:
         """Take a piece; the lines it completes, each with the handler that began it."""
         who = (threading.get_ident(), id(current_turn()))
-        begun, said_by = self._begun.pop(who, ("", handler))
+        begun, said_by = self._begun.pop(who, (None, handler))
         done: list[tuple[str, str | None]] = []
         if begun and said_by != handler:
             done.append((_shown(begun), said_by))
-            begun = ""
-        *whole, rest = (begun + text).split("\n")
+            begun = None
+        cut = begun == ""
+        *whole, rest = ((begun or "") + text).split("\n")
+        if whole:
+            if cut and not whole[0]:
+                del whole[0]  # the end of what is a record already
+            cut = False
         done += [(_shown(line), handler) for line in whole]
         if len(rest) > LONGEST_LINE:
             done.append((_shown(rest), handler))
-        elif rest:
+            rest, cut = "", True
+        if rest or cut:
             self._begun[who] = (rest, handler)
         return done
 
@@ -155,7 +162,8 @@ class Lines:
                 text, handler = self._begun.popitem()[1]
             except KeyError:  # its thread went on meanwhile
                 break
-            result.append((_shown(text), handler))
+            if text:
+                result.append((_shown(text), handler))
         return result
 
 

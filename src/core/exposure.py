@@ -190,7 +190,8 @@ def _written(value: Any) -> types.FunctionType | None:
         else:
             try:
                 wrapped = inspect.getattr_static(value, "__wrapped__", None)
-                value = wrapped or inspect.getattr_static(type(value), "__call__", None)
+                kind: type[Any] = type(value)
+                value = wrapped or inspect.getattr_static(kind, "__call__", None)
             except Exception:  # noqa: BLE001 what cannot even be looked at is no function
                 return None
     return None

@@ -163,7 +163,8 @@ class _Log:
             self._size = 0
 
     def records(self) -> list[Record]:
-        """A copy of what is kept, oldest first."""
+        """A copy of what is kept, oldest first. Lines that were begun and not ended end here."""
+        self.flush()
         with _lock:
             return list(self._records or ())
 
@@ -171,7 +172,7 @@ class _Log:
         return iter(self.records())
 
     def __len__(self) -> int:
-        return len(self._records or ())
+        return len(self.records())
 
     def __bool__(self) -> bool:
         return True  # a log without records is a log

@@ -47,6 +47,7 @@ from .errors import (
     TooLarge,
     Unencodable,
 )
+from .jobs import Job
 from .links import Links
 from .log import Record, SessionLog, one_line
 from .parts import Handler
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
     from .app import App
     from .connection import Connection
     from .hello import Hello, Retry
-    from .jobs import Job
     from .link import ServerLink
     from .offers import Offer
     from .timers import Timer
@@ -337,14 +337,21 @@ class Session(Actions, SessionCore):
         message = Message(handler.name, payload, (handler,), place=handler.place, wrapped=False)
         return self.app.scheduler.spawn(self, message)
 
-    def cancel(self, target: Job | Message) -> bool:
-        """Cancel a job, or a message. False when it had ended already.
+    def cancel(self, target: Job | Message | None) -> bool:
+        """Cancel a job, or a message. False when it had ended already, or never began.
 
         Async work gets CancelledError, sync work sees ``gr.cancelled()``; a message whose turn has
-        not begun never runs.
+        not begun never runs. None is what a state has under a key without a job. From any thread.
         """
+        if target is None:
+            return False
         if isinstance(target, Message):
             return self.cancel_message(target) is not None
+        if not isinstance(target, Job):
+            raise TypeError(
+                f"session.cancel takes what session.spawn returned, got {target!r}; timers have a "
+                "cancel() of their own"
+            )
         return target.cancel()
 
     # -- how turns end ------------------------------------------------------------------------
