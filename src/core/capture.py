@@ -4,7 +4,8 @@
 turn: whom a ``print`` belongs to is read from its context (``current_turn()``), so threads, tasks
 and sessions cannot mix. The usual place always gets everything.
 
-Records of ``logging`` are heard one step *above* the root logger. A handler on the root logger
+Records of ``logging`` are heard one step *above* the root logger, once: what a handler of an
+application writes of them to stdout is not copied again. A handler on the root logger
 itself would make ``logging.basicConfig()`` in an application do nothing, and silence the warnings
 Python prints where no handler was set up.
 
@@ -20,7 +21,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from contextvars import ContextVar, Token
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Final, Protocol, Self, TextIO, cast
 
 from ._fast import current_turn
@@ -41,6 +42,10 @@ OURS: Final = {"greenroom_said_it": True}  # marks log records that are in a log
 LONGEST_LINE: Final = 8_192  # a line without an end becomes a record at this length
 #: What moves a terminal's cursor or sets its colours and title.
 ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+#: Where every handler of logging begins, and how far below it one may write to stdout.
+HANDLE: Final = logging.Handler.handle.__code__
+LOGGING_DEPTH: Final = 12
 
 
 class Destination(Protocol):
@@ -191,7 +196,7 @@ class Router(io.TextIOBase):
         """Give the right log what the real stream was given."""
         if self is _router:
             found = destination()
-            if found is not None:
+            if found is not None and not _is_a_record(sys._getframe(2)):
                 found[0].printed(text, found[1])
 
     @property
@@ -270,6 +275,18 @@ class _Nowhere(io.TextIOBase):
         return len(text)
 
 
+def _is_a_record(frame: FrameType | None) -> bool:
+    """Whether a handler of ``logging`` writes what we hear as a record, too."""
+    for _ in range(LOGGING_DEPTH):
+        if frame is None:
+            return False
+        if frame.f_code is HANDLE:
+            record = frame.f_locals.get("record")
+            return isinstance(record, logging.LogRecord) and _reaches_us(record.name)
+        frame = frame.f_back
+    return False
+
+
 class _AboveRoot(logging.Handler):
     """Copies log records to the log of the session whose turn made them."""
 
@@ -285,6 +302,17 @@ class _AboveRoot(logging.Handler):
         last = logging.lastResort
         if last is not None and record.levelno >= last.level and _is_unheard(record.name):
             last.handle(record)  # as Python does where nobody set up a handler
+
+
+def _reaches_us(name: str) -> bool:
+    """Whether records of the logger ``name`` come to us at the end of their way up."""
+    root = logging.root
+    logger: Any = root if name == root.name else root.manager.loggerDict.get(name)
+    while isinstance(logger, logging.Logger) and logger is not _above:
+        if not logger.propagate:
+            return False
+        logger = logger.parent
+    return logger is _above
 
 
 def _is_unheard(name: str) -> bool:

@@ -132,7 +132,9 @@ class _Log:
         """Take what was printed; every whole line becomes a record."""
         lines = self._lines
         if lines is None:
-            lines = self._lines = capture.Lines()
+            made = capture.Lines()
+            with _lock:
+                lines = self._lines = self._lines or made
         for line, said_by in lines.feed(text, handler):
             self.write("info", line, handler=said_by)
 

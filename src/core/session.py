@@ -21,6 +21,7 @@ The life of a session is a table::
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -113,6 +114,9 @@ class Answer(NamedTuple):
             self.link.result(self.id, self.data)
 
 
+_first_word = threading.Lock()
+
+
 class Session(Actions, SessionCore):
     """One live session. Made by the app: by a client's hello or :meth:`App.open_session`.
 
@@ -192,12 +196,15 @@ class Session(Actions, SessionCore):
 
     @property
     def log(self) -> SessionLog:
-        """What its handlers printed and what went wrong, bounded."""
-        if self._log is None:
+        """What its handlers printed and what went wrong, bounded. Any thread."""
+        log = self._log
+        if log is None:
             settings = self.app.settings
             heard = (settings.debug or settings.log_to_client) and self.phase != "closed"
-            self._log = SessionLog(self._tell_clients if heard else None)
-        return self._log
+            made = SessionLog(self._tell_clients if heard else None)
+            with _first_word:  # threads of one turn may speak at once: one log for all
+                log = self._log = self._log or made
+        return log
 
     @property
     def ended(self) -> bool:

@@ -203,7 +203,13 @@ def test_what_is_no_handler_is_left_out_with_its_reason(script: Script, tmp_path
                     @gr.events.query("q:all")
                     def answer(data): ...
 
-                    template = gr.State({"count": 0})
+                    class Shop(gr.State):
+                        count: int = 0
+
+                        @gr.property("count")
+                        def double(self): return self.count * 2
+
+                    template = Shop({"count": 0})
                     def watch(state, payload): ...
                     template.subscribe_mutation("count", watch)
                     gr.init_state(template)
@@ -239,6 +245,27 @@ def test_what_is_no_handler_is_left_out_with_its_reason(script: Script, tmp_path
         app.handlers.report()[-1]
         == "  left out, since they are parts of libraries: main.dataclass, main.field, main.dumps"
     )
+
+
+def test_a_module_of_another_place_is_taken_at_its_word(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not what it took from elsewhere itself."""
+    installed = tmp_path / "site-packages"
+    (installed / "plugin_of_tests").mkdir(parents=True)
+    (installed / "plugin_of_tests/__init__.py").write_text("from .inner import far\nimport json")
+    (installed / "plugin_of_tests/inner.py").write_text("def far(state): ...")
+    (installed / "plugin_of_tests/handlers.py").write_text("def near(state): ...")
+    monkeypatch.syspath_prepend(str(installed))
+    main = """
+        import greenroom as gr, plugin_of_tests, plugin_of_tests.handlers
+        gr.init_handlers([plugin_of_tests, plugin_of_tests.handlers])
+    """
+    app = script({"main.py": main}, below="app").app
+    assert bare(app) == ["near"]
+    assert "plugin_of_tests.far" in app.handlers.report()[-1]
+    for name in [name for name in sys.modules if name.startswith("plugin_of_tests")]:
+        del sys.modules[name]
 
 
 def test_one_that_subscribes_later_is_no_handler_from_then_on(arun: Any, script: Script) -> None:
@@ -428,6 +455,16 @@ def test_an_app_of_a_module_has_what_its_import_printed(
     loaded = script({"module_of_mine.py": module}, "module_of_mine:make")
     assert texts(loaded.app.log) == ["importing", "making"]
     del sys.modules["module_of_mine"]  # a module like any other: it stays
+
+
+def test_an_async_factory_is_none(
+    script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {"async_module_of_mine.py": "async def make(): ..."}
+    with pytest.raises(CommandError, match="is no app but a coroutine: name an App, or a function"):
+        script(files, "async_module_of_mine:make")
+    assert "async_module_of_mine" not in sys.modules
 
 
 # -- what an import leaves ------------------------------------------------------------------------

@@ -20,11 +20,14 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.table import Table
 from tests.core.visitor import Visitor
 
 import greenroom as gr
 from greenroom import App, Settings
+from greenroom.core import capture
+from greenroom.core.log import SessionLog
 
 logger = logging.getLogger("app.orders")
 
@@ -400,6 +403,58 @@ def test_log_records_reach_the_session_and_the_applications_own_logging(
     arun(story)
 
 
+@pytest.mark.parametrize("kind", ["stream", "rich", "print"])
+def test_a_record_that_the_application_logs_to_stdout_is_in_the_log_once(
+    arun: Any, kind: str
+) -> None:
+    """As most containers have it: `logging.basicConfig(stream=sys.stdout)` in main.py."""
+
+    class Printing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print(self.format(record))
+
+    def make(stream: Any) -> logging.Handler:
+        if kind == "stream":
+            return logging.StreamHandler(stream)
+        return RichHandler(console=Console(file=stream)) if kind == "rich" else Printing()
+
+    def order() -> None:
+        logger.warning("ordered")
+        apart.warning("by itself")
+        print("printed")
+
+    async def fail() -> None:
+        raise LookupError("sold out")
+
+    apart = logging.getLogger("app.apart")
+    apart.propagate = False  # what does not come up to us is only what is printed
+
+    async def story() -> None:
+        with real_stdout() as real:
+            async with App(handlers=[order, fail]) as app:
+                handler = make(sys.stdout)
+                logging.root.addHandler(handler)
+                apart.addHandler(handler)
+                try:
+                    session = app.open_session()
+                    await session.ask("order")
+                    said = texts(session.log)
+                    assert (said[0], len(said)) == ("ordered", 3)
+                    assert "by itself" in said[1]
+                    assert said[2] == "printed"
+                    with pytest.raises(LookupError):
+                        await session.ask("fail")
+                    assert texts(session.log)[3:] == ["'fail' failed: LookupError: sold out"]
+                    assert sum("sold out" in text for text in texts(app.log)) == 1
+                finally:
+                    logging.root.removeHandler(handler)
+                    apart.removeHandler(handler)
+            for text in ("ordered", "by itself", "printed", "sold out"):
+                assert text in real.getvalue()
+
+    arun(story)
+
+
 # -- many at once ---------------------------------------------------------------------------------
 
 
@@ -467,6 +522,62 @@ def test_stdout_is_what_it_was_also_after_handlers_that_raised_and_apps_that_ove
             assert texts(second.log) == ["said"]
             print("still heard")
             assert real.getvalue() == "said\nsaid\nstill heard\n"
+
+    arun(story)
+
+
+def test_threads_of_one_turn_that_speak_first_at_once_have_one_log(
+    arun: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both find none, and each makes one: the same stays for both."""
+    meeting = threading.Barrier(2)
+
+    class SlowLog(SessionLog):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            meeting.wait(30)
+            super().__init__(*args, **more)
+
+    class SlowLines(capture.Lines):
+        def __init__(self) -> None:
+            meeting.wait(30)
+            super().__init__()
+
+    async def both() -> None:
+        await asyncio.gather(*[asyncio.to_thread(print, name, end="") for name in "ab"])
+
+    async def story() -> None:
+        monkeypatch.setattr("greenroom.core.session.SessionLog", SlowLog)
+        monkeypatch.setattr(capture, "Lines", SlowLines)
+        async with App(handlers=[both]) as app:
+            session = app.open_session()
+            await session.ask("both")
+            assert sorted(texts(session.log)) == ["a", "b"]
+
+    arun(story)
+
+
+def test_what_a_turn_has_started_prints_to_its_session_also_after_its_end(arun: Any) -> None:
+    async def story() -> None:
+        going, done = asyncio.Event(), asyncio.Event()
+        tasks: list[asyncio.Task[None]] = []
+
+        async def work() -> None:
+            await going.wait()
+            print("done at last")
+            done.set()
+
+        async def start() -> None:
+            tasks.append(asyncio.create_task(work()))
+
+        async with App(handlers=[start]) as app:
+            session, other = app.open_session(), app.open_session()
+            await session.ask("start")
+            await other.ask("start")
+            going.set()
+            await asyncio.gather(*tasks)
+            for each in (session, other):
+                assert [(r.text, r.handler) for r in each.log] == [("done at last", "start")]
+            assert done.is_set()
 
     arun(story)
 
