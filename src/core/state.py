@@ -96,6 +96,10 @@ def _fixed(value: Any) -> bool:
     return type(value) in (tuple, frozenset) and all(_fixed(item) for item in value)
 
 
+def _is_data(leaf: object) -> bool:
+    return isinstance(leaf, CONTAINERS) or encode.encoders.find(type(leaf)) is not None
+
+
 def _kind(leaf: object) -> str:
     return type(leaf).__qualname__
 
@@ -108,7 +112,7 @@ def _leaf_rule(leaf: Any, private: bool, path: str) -> bool:
     """
     if _fixed(leaf):
         return False
-    if private and not isinstance(leaf, CONTAINERS) and encode.encoders.find(type(leaf)) is None:
+    if private and not _is_data(leaf):
         return False
     try:
         copy.deepcopy(cast("Any", leaf))

@@ -19,6 +19,7 @@ import pytest
 from tests.core.visitor import Visitor
 
 from greenroom import App, Closed, State
+from greenroom import property as gr_property
 from greenroom.core.reload import Reloader
 
 numbers = itertools.count()
@@ -545,5 +546,36 @@ def test_a_state_that_was_assigned_before_it_was_adopted_is_taken_as_it_is(arun:
             async with session.turn() as state:  # behind the one that brings what is new
                 assert state["b"] == 2
             assert app.open_session().state == {"a": 1, "b": 2}
+
+    arun(story)
+
+
+def test_a_new_property_is_for_new_sessions(arun: Any) -> None:
+    """In an open one it would be a key that nobody calculates."""
+
+    class Before(State):
+        a: int = 1
+
+    class After(State):
+        a: int = 1
+        b: int = 2
+
+        @gr_property("a")
+        def twice(self) -> int:
+            return self.a * 2
+
+    def count(state: Any) -> Any:
+        state["a"] += 1
+        return state["twice"]
+
+    async def story() -> None:
+        async with App(state=Before, handlers=[count]) as app:
+            visitor = await Visitor(app).open()
+            app.adopt(App(state=After, handlers=[count]))
+            assert await visitor.call("count") is None  # behind the turn that adds the new keys
+            assert visitor.session.state.to_dict() == {"a": 2, "b": 2}
+            other = await Visitor(app).open()
+            assert await other.call("count") == 4
+            leave(visitor, other)
 
     arun(story)
