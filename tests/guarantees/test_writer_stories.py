@@ -314,6 +314,42 @@ def test_w5_what_cannot_be_sent_is_answered_and_the_session_goes_on(serve: Any) 
     serve(story)
 
 
+class Odd(BaseException):
+    """Nobody expects it."""
+
+
+ENDS = [ValueError, StopIteration, StopAsyncIteration, GeneratorExit, asyncio.CancelledError]
+
+
+@pytest.mark.parametrize("error", [*ENDS, SystemExit, Odd], ids=lambda error: error.__name__)
+def test_w6_whatever_is_raised_is_answered(error: type[BaseException], serve: Any) -> None:
+    def blocking(state: Any) -> None:
+        state["n"] = 5
+        raise error("on a worker")
+
+    async def waiting(state: Any) -> None:
+        state["n"] = 5
+        await asyncio.sleep(0)
+        raise error("on the loop")
+
+    async def at_once(state: Any) -> None:
+        state["n"] = 5
+        raise error("before it waited")
+
+    def well(state: Any) -> Any:
+        return state["n"]
+
+    async def story() -> None:
+        app = gr.App({"n": 1}, [blocking, waiting, at_once, well])
+        async with page_of(app) as (client, _):
+            for name in ("blocking", "waiting", "at_once"):
+                code = await refused(client.call(name, timeout=20))
+                assert code in ("handler_error", "cancelled")
+                assert await client.call("well", timeout=20) == 1  # undone, and it goes on
+
+    serve(story)
+
+
 @pytest.mark.parametrize("debug", [False, True])
 def test_w20_the_text_of_an_exception_stays_on_the_server(debug: bool, serve: Any) -> None:
     def fail(payload: str) -> None:
