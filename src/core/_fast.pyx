@@ -701,6 +701,9 @@ cdef class Core:
             worker = self.idle.pop()
             self.waking = True
             PyThread_release_lock(worker.lock)
+            if not self.sweeping:  # it ends when all threads sleep
+                self.sweeping = True
+                self.post_to_loop(self.watch)
         elif len(self.workers) < self.max_workers:
             self.waking = True
             try:

@@ -165,14 +165,15 @@ class Actions:
         """Call a function that the page exposed with ``gr.expose(module, {...})``."""
         self._act("gr:call", {"module": module, "function": function, "args": list(args)})
 
-    def import_module(self, url: str) -> None:
-        """Import a JavaScript module of the same origin.
+    def import_module(self, url: str, *, name: str | None = None) -> None:
+        """Import a JavaScript module of the same origin; :meth:`call` finds what it exports.
 
+        ``name`` is what ``call`` finds it under; by default that of its file, without its suffix.
         Raises ValueError for other than http, https and relative.
         """
         if urlsplit(url).scheme.lower() not in MODULE_SCHEMES:
             raise ValueError(f"import_module takes http, https and relative URLs, got {url!r}")
-        self._act("gr:import", {"url": url})
+        self._act("gr:import", _given(url=url, name=name))
 
 
 def _given(**fields: Any) -> dict[str, Any]:
