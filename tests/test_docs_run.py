@@ -12,7 +12,6 @@ import re
 import sys
 import textwrap
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,13 +20,13 @@ import httpx
 import pytest
 import uvicorn
 from tests.core.visitor import HELLO, Visitor
+from tests.support.scripts import script
 from tests.support.served import served
 from tests.test_docs import FENCE, PAGES, ROOT, name
 from websockets.asyncio.client import connect as connect_ws
 
 from greenroom import App, Settings
 from greenroom.adapters import memory
-from greenroom.cli.load import load
 from greenroom.client import connect
 
 TOP_LEVEL_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -102,7 +101,11 @@ def test_the_security_page_names_settings_that_exist_and_forgets_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [f"docs/{name}.md" for name in ("operations", "reload", "state", "testing")]
+    "page",
+    [
+        f"docs/{name}.md"
+        for name in ("events", "globals", "operations", "reload", "state", "testing")
+    ],
 )
 def test_the_blocks_of_a_page_are_one_program(arun: Any, page: str) -> None:
     arun(lambda: run_page(ROOT / page))
@@ -171,42 +174,6 @@ def test_the_server_of_the_deploying_page_drains_before_it_goes(arun: Any) -> No
 # -- docs/client.md -------------------------------------------------------------------------------
 
 
-PAYLOADS: list[tuple[str, Any, dict[str, Any]]] = [
-    ("search", "chairs", {"query": "chairs"}),
-    ("set_amount", 2.5, {"amount": 2.5}),
-    ("set_amount", None, {"amount": None}),
-    ("agree", True, {"agreed": True}),
-    ("choose", ["a", "b"], {"chosen": ["a", "b"]}),
-    ("set_day", "2026-11-21", {"day": "2026-11-21"}),
-    ("upload", [{"name": "a.txt", "type": "text/plain", "data": {"$bytes": "YQ=="}}],
-     {"files": ["a.txt"]}),
-    ("order", {"item": "chair", "quantity": 2, "gift": False}, {"order": "2 x chair"}),
-    ("pressed", {"key": "Enter", "ctrl": True, "shift": False, "alt": False, "meta": False},
-     {"sent": True}),
-    ("photo", {"$bytes": "YQ==", "mime": "image/png", "name": "snapshot.png"},
-     {"photo": {"$bytes": "YQ==", "mime": "image/png", "name": "snapshot.png"}}),
-]  # fmt: skip
-
-
-def test_the_handlers_of_the_client_page_take_what_elements_send(arun: Any) -> None:
-    async def story() -> None:
-        names = await run_page(ROOT / "docs/client.md")
-        stubs = [names[stub] for stub in dict.fromkeys(row[0] for row in PAYLOADS)]
-        async with App(state={"rows": ["a", "b"]}, handlers=[*stubs, names["remove"]]) as app:
-            visitor = await Visitor(app).open()
-            for handler, payload, expected in PAYLOADS:
-                assert await visitor.call(handler, payload) is None, handler
-                patch = next(f for f in reversed(visitor.frames) if f["type"] == "gr:state")
-                assert patch["data"]["="] == {f"/{k}": v for k, v in expected.items()}
-            for handler, payload in (("agree", 1), ("choose", "a"), ("order", {"item": "x"})):
-                assert (await visitor.call(handler, payload))["code"] == "bad_payload"
-            await visitor.call("remove", context={"index": 0, "row": "a"})
-            assert visitor.session.state["rows"] == ["b"]
-            visitor.line.close()
-
-    arun(story)
-
-
 def test_the_python_client_of_the_client_page_watches(
     arun: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -254,28 +221,12 @@ def test_the_attributes_of_the_client_page_are_all_there_are() -> None:
 README = ROOT / "README.md"
 
 
-@asynccontextmanager
-async def script(text: str, folder: Path) -> AsyncGenerator[App]:
-    """A main.py as `greenroom run` loads it."""
-    main = folder / "main.py"
-    main.write_text(text)
-    path, modules = list(sys.path), set(sys.modules)
-    try:
-        async with load(str(main), Settings()).app as app:
-            yield app
-    finally:
-        sys.path[:] = path
-        for module in set(sys.modules) - modules:
-            if getattr(sys.modules[module], "__file__", None) == str(main):
-                del sys.modules[module]
-
-
 def test_the_app_of_the_readme_has_twenty_lines_and_does_what_they_say(tmp_path: Path) -> None:
     _, text = blocks(README, "python")[0]
     assert len(text.splitlines()) <= 20
 
     async def story() -> None:
-        async with script(text, tmp_path) as app:
+        async with script(tmp_path, {"main.py": text}) as app:
             visitor = await Visitor(app).open()
             assert visitor.frames[-1]["data"] == {"count": 0, "answer": ""}
             await visitor.call("add")

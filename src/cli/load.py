@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 import traceback
@@ -19,11 +20,13 @@ from typing import Any, Final, NamedTuple
 from ..core.app import App
 from ..core.errors import GreenroomError
 from ..core.exposure import application_root
+from ..core.log import AppLog
 from ..core.reload import FromSource
 from ..core.settings import Settings
 from . import IMPORT_FAILED, NOT_AN_APP, NOT_FOUND, PERMISSION, USAGE, CommandError
+from .imports import forget, importing, misleading_names
 
-__all__ = ["Loaded", "load", "read_settings"]
+__all__ = ["Loaded", "load", "read_settings", "unload"]
 
 OURS: Final = str(Path(__file__).resolve().parents[1])
 SPEC: Final = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*(?:\.[^\W\d]\w*)*)\Z")
@@ -37,6 +40,7 @@ class Loaded(NamedTuple):
     title: str
     public: Path | None  #: the folder beside main.py, where there is one
     folder: Path  #: of its modules
+    path: str | None = None  #: what this added to sys.path
 
 
 def read_settings(**overrides: Any) -> Settings:
@@ -92,6 +96,11 @@ def _not_found(target: str) -> str:
     return message
 
 
+def unload(loaded: Loaded) -> None:
+    """Take back what :func:`load` left behind: for hosts that go on without the app."""
+    forget(loaded.path, loaded.folder)
+
+
 # -- a file ---------------------------------------------------------------------------------------
 
 
@@ -100,32 +109,55 @@ def _from_file(path: Path, settings: Settings) -> Loaded:
     top = path.parent
     while (top / "__init__.py").is_file():
         top = top.parent
-    name = ".".join(path.relative_to(top).with_suffix("").parts)
-    root = path.parent if top == path.parent else top / name.partition(".")[0]
-    if str(top) not in sys.path:
-        sys.path.insert(0, str(top))
+    package = path.relative_to(top).parent.parts
+    root = top / package[0] if package else top
     app = App(settings=settings, root=root)
-    with app.registering(), app.log.capturing():
-        module = _import(lambda: _import_file(name, path), path.name)
-    own = getattr(module, "app", None)
-    if isinstance(own, App):
-        app = own  # it brings its own: what it has registered is what it serves
-        if settings.debug:
-            app.settings = app.settings.but(debug=True)
-    else:
-        try:
-            app.handlers.add_module(module, main=True, root=root)
-        except (GreenroomError, TypeError) as error:
-            raise CommandError(IMPORT_FAILED, f"{path.name}: {error}") from None
+    for problem in misleading_names(top, path):
+        app.log.warning(problem)
+    with app.registering(), app.log.capturing(), importing(top, root) as added:
+        module = _import(lambda: _import_file(package, path), path.name)
+        own = getattr(module, "app", None)
+        if isinstance(own, App):
+            _check_unused(app, path.name)
+            own.log.absorb(app.log)
+            app = own  # it brings its own: what it has registered is what it serves
+            if settings.debug:
+                app.settings = app.settings.but(debug=True)
+        else:
+            try:
+                app.handlers.add_module(module, main=True, root=root)
+            except (GreenroomError, TypeError) as error:
+                raise CommandError(IMPORT_FAILED, f"{path.name}: {error}") from None
     public = path.parent / "public"
-    return Loaded(app, path.parent.name or path.stem, public if public.is_dir() else None, root)
+    title = path.parent.name or path.stem
+    return Loaded(app, title, public if public.is_dir() else None, root, added)
 
 
-def _import_file(name: str, path: Path) -> ModuleType:
-    if "." in name:
-        return importlib.import_module(name)
-    if name in sys.modules:
-        name += "_app"  # a file called like a module that is loaded already: that one stays
+def _check_unused(app: App, file: str) -> None:
+    """Raise CommandError when something was registered in the place of the file's own app."""
+    used = {
+        "middleware": app.middlewares,
+        "session_verifier": app.verifiers,
+        "on_open": app.open_hooks,
+        "on_close": app.close_hooks,
+        "on": app.handlers.subscriptions,
+        "init_handlers": app.handlers.names,
+        "show": app.views,
+    }
+    if names := ", ".join(f"gr.{name}" for name, registered in used.items() if registered):
+        raise CommandError(
+            IMPORT_FAILED,
+            f"{file} makes an App of its own, so what it registers with {names} would be nobody's: "
+            "use the methods of that app, or make none",
+        )
+
+
+def _import_file(package: tuple[str, ...], path: Path) -> ModuleType:
+    if package:
+        return importlib.import_module(".".join([*package, path.stem]))
+    name = re.sub(r"\W", "_", path.stem)
+    while name in sys.modules or name in sys.stdlib_module_names:
+        name += "_app"  # a file called like another module: that one stays
     spec = importlib.util.spec_from_file_location(name, path, loader=FromSource(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
@@ -144,8 +176,19 @@ def _import_file(name: str, path: Path) -> ModuleType:
 
 def _from_spec(module_name: str, attribute: str, settings: Settings) -> Loaded:
     """An App, or what a factory makes."""
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    log = AppLog()  # of the time before there is an app
+    with log.capturing(), importing(Path.cwd()) as added:
+        module, value = _find(module_name, attribute)
+    value.log.absorb(log)
+    if settings.debug:
+        value.settings = value.settings.but(debug=True)
+    place = Path(getattr(module, "__file__", None) or ".").resolve().parent
+    public = place / "public"
+    root = application_root(module) or place
+    return Loaded(value, module_name, public if public.is_dir() else None, root, added)
+
+
+def _find(module_name: str, attribute: str) -> tuple[ModuleType, App]:
     try:
         found = importlib.util.find_spec(module_name)
     except ModuleNotFoundError:
@@ -165,17 +208,14 @@ def _from_spec(module_name: str, attribute: str, settings: Settings) -> Loaded:
         value = _import(factory, f"{module_name}:{attribute}")
     if not isinstance(value, App):
         kind = type(value).__name__
+        if inspect.iscoroutine(value):
+            value.close()  # an async factory: nobody will await it
         raise CommandError(
             NOT_AN_APP,
             f"{module_name}:{attribute} is no app but a {kind}: name an App, or a function "
             f"without arguments that returns one",
         )
-    if settings.debug:
-        value.settings = value.settings.but(debug=True)
-    place = Path(getattr(module, "__file__", None) or ".").resolve().parent
-    public = place / "public"
-    root = application_root(module) or place
-    return Loaded(value, module_name, public if public.is_dir() else None, root)
+    return module, value
 
 
 # -- the user's code ------------------------------------------------------------------------------
@@ -200,7 +240,13 @@ def _import(work: Callable[[], Any], what: str) -> Any:
 def _report(error: BaseException, what: str) -> str:
     report = traceback.TracebackException.from_exception(error)
     _strip(report)
-    return f"{what} could not be imported\n\n" + "".join(report.format()).rstrip()
+    text = f"{what} could not be imported\n\n" + "".join(report.format()).rstrip()
+    if isinstance(error, ImportError) and "no known parent package" in str(error):
+        text += (
+            f"\n\n{what} is no part of a package: write `import helpers` for the file beside it, "
+            "or make its folder a package with a file __init__.py"
+        )
+    return text
 
 
 def _strip(report: traceback.TracebackException) -> None:

@@ -21,6 +21,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Final
 
+from ..core.app import App
 from ..core.reload import Reloader
 from . import USAGE, CommandError
 from .load import Loaded, load, read_settings
@@ -59,17 +60,27 @@ async def _watch(loaded: Loaded, target: str) -> None:
     settings = read_settings(**({"debug": True} if loaded.app.settings.debug else {}))
     reloader = Reloader(loaded.app, loaded.folder, lambda: load(target, settings).app, _explain)
     public = loaded.public and loaded.public.resolve()
+    known = _left_out(loaded.app)
     try:
         async for paths in _changes(loaded.folder.resolve(), public):
             pages = {path for path in paths if public is not None and _below(path, public)}
             code = any(path.suffix == ".py" for path in paths - pages)
             if code and await reloader.reload():  # else the log has told why
                 print("greenroom: the new code runs", flush=True)
+                before, known = known, _left_out(loaded.app)
+                for text in known - before:
+                    print(f"  {text}", flush=True)
+                    loaded.app.log.info(text)
             if pages:
                 print("greenroom: pages load again", flush=True)
                 reloader.refresh()
     except Exception as error:  # noqa: BLE001 - the server goes on without
         print(f"greenroom: files are not watched any more: {error}", file=sys.stderr, flush=True)
+
+
+def _left_out(app: App) -> set[str]:
+    """What browsers may not call and why; without lines, which every change moves."""
+    return {f"left out: {name}: {why}" for name, _, why in app.handlers.left_out}
 
 
 async def _changes(folder: Path, public: Path | None) -> AsyncGenerator[set[Path]]:

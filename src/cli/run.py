@@ -32,7 +32,7 @@ from ..adapters.pages import hidden
 from ..adapters.serving import HttpServer, open_socket, server_config, tls_context, url_of
 from ..core.calm import CalmFilter
 from . import BAD_HOST, IN_USE, NOT_FOUND, OK, PERMISSION, USAGE, CommandError
-from .load import Loaded, load, read_settings
+from .load import Loaded, load, read_settings, unload
 from .reload import check_watcher, watching
 
 __all__ = ["HELP", "NAME", "add_arguments", "command"]
@@ -121,9 +121,12 @@ def command(args: argparse.Namespace) -> int:
     settings = read_settings(**({"debug": True} if args.debug else {}))
     tls = read_certificate(args.cert, args.key)
     loaded = load(args.path, settings)
-    with listen(args.host, args.port) as sock:
-        how = How(args.host, not args.asgi, tls, args.path if args.reload else None)
-        return serve(loaded, sock, how)
+    try:
+        with listen(args.host, args.port) as sock:
+            how = How(args.host, not args.asgi, tls, args.path if args.reload else None)
+            return serve(loaded, sock, how)
+    finally:
+        unload(loaded)
 
 
 # -- the address ----------------------------------------------------------------------------------

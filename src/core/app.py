@@ -35,7 +35,7 @@ from .deadlines import Deadlines
 from .drain import Drain
 from .errors import BadHandler, Busy, Closed, NoSession
 from .files import Files
-from .handlers import Handler, HandlerTable
+from .handlers import Handler, HandlerTable, check_modules
 from .hello import Profile
 from .log import AppLog
 from .middlewares import Middleware
@@ -149,10 +149,12 @@ class App:
     def init_handlers(self, modules: ModuleType | Iterable[ModuleType]) -> None:
         """Register the public functions of one or several modules as handlers.
 
-        What is left out, and why, is in ``app.handlers.report()`` and the start-up log. Raises
-        TypeError for something that is no module.
+        May be called repeatedly, from any module. What is left out, and why, is in
+        ``app.handlers.report()`` and the start-up log. Raises TypeError for something that is no
+        module, :class:`BadHandler` for a module of the standard library, for a decorated function
+        that cannot be a handler, and for two functions under one ``module.name``.
         """
-        for module in [modules] if isinstance(modules, ModuleType) else list(modules):
+        for module in check_modules(modules):
             self.handlers.add_module(module, root=self.root)
 
     def middleware(self) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -275,11 +277,23 @@ class App:
         self.loop = loop
         self.clock = self._given_clock or LoopClock(loop)
         self.deadlines = Deadlines(self.clock)
-        self.scheduler.start(loop, self.clock)
+        self.scheduler.start(loop, self.clock, context=self._context())
         self.reception.start()
         self.events.start()
         self.log.start()
         self.phase = "running"
+        for line in self.handlers.report():
+            self.log.info(line)
+
+    def _context(self) -> Context:
+        """What turns, reactions, queries and verifiers begin with: this app is the current one.
+
+        Whoever started it may have another one at hand. Output of no turn goes to our own log.
+        """
+        context = copy_context()
+        context.run(registering.set, self)
+        context.run(self.log.hear_context)
+        return context
 
     async def stop(self, drain: float | None = None) -> None:
         """Stop: refuse what is new, end what runs, tell clients when to come back.
@@ -578,8 +592,13 @@ class App:
     def start_task(
         self, coro: Coroutine[Any, Any, Any], *, context: Context | None = None
     ) -> asyncio.Task[Any]:
-        """A task of the app's own; it is cancelled when the app stops."""
+        """A task of the app's own; it is cancelled when the app stops.
+
+        In a copy of the app's context, unless ``context`` is given.
+        """
         assert self.loop is not None
+        if context is None and self.scheduler.base is not None:
+            context = self.scheduler.base.copy()
         task = self.loop.create_task(coro, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -4,7 +4,8 @@
 turn: whom a ``print`` belongs to is read from its context (``current_turn()``), so threads, tasks
 and sessions cannot mix. The usual place always gets everything.
 
-Records of ``logging`` are heard one step *above* the root logger. A handler on the root logger
+Records of ``logging`` are heard one step *above* the root logger, once: what a handler of an
+application writes of them to stdout is not copied again. A handler on the root logger
 itself would make ``logging.basicConfig()`` in an application do nothing, and silence the warnings
 Python prints where no handler was set up.
 
@@ -15,12 +16,13 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import sys
 import threading
 from collections.abc import Iterable
 from contextvars import ContextVar, Token
-from types import TracebackType
-from typing import Any, Final, Protocol, Self, TextIO
+from types import FrameType, TracebackType
+from typing import Any, Final, Protocol, Self, TextIO, cast
 
 from ._fast import current_turn
 
@@ -30,6 +32,7 @@ __all__ = [
     "Lines",
     "Paused",
     "current_handler",
+    "hear_context",
     "install",
     "installed",
     "uninstall",
@@ -37,6 +40,12 @@ __all__ = [
 
 OURS: Final = {"greenroom_said_it": True}  # marks log records that are in a log already
 LONGEST_LINE: Final = 8_192  # a line without an end becomes a record at this length
+#: What moves a terminal's cursor or sets its colours and title.
+ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+#: Where every handler of logging begins, and how far below it one may write to stdout.
+HANDLE: Final = logging.Handler.handle.__code__
+LOGGING_DEPTH: Final = 12
 
 
 class Destination(Protocol):
@@ -85,6 +94,11 @@ class Paused:
         _quiet.depth -= 1
 
 
+def hear_context(log: Destination) -> None:
+    """From now on output of this context that no turn makes goes to ``log`` too."""
+    _elsewhere.set(log)
+
+
 class Capturing:
     """``with Capturing(log):`` output of this context that no turn makes goes to ``log`` too."""
 
@@ -110,27 +124,39 @@ class Capturing:
 
 
 class Lines:
-    """Joins what ``print`` writes in pieces; one per log, and apart for every thread."""
+    """Joins what ``print`` writes in pieces; one per log, and apart for every turn and thread.
+
+    A line is kept as a terminal would show it: without colours and the like, and of what was drawn
+    over with carriage returns the last.
+    """
 
     __slots__ = ("_begun",)
 
     def __init__(self) -> None:
-        self._begun: dict[int, tuple[str, str | None]] = {}  # thread: text, who said it
+        # Who: text, and what it was said by. A turn that has ended was flushed. Without a text it
+        # is the rest of a line that was too long.
+        self._begun: dict[tuple[int, int], tuple[str, str | None]] = {}
 
     def feed(self, text: str, handler: str | None) -> list[tuple[str, str | None]]:
         """Take a piece; the lines it completes, each with the handler that began it."""
-        thread = threading.get_ident()
-        begun, said_by = self._begun.pop(thread, ("", handler))
+        who = (threading.get_ident(), id(current_turn()))
+        begun, said_by = self._begun.pop(who, (None, handler))
         done: list[tuple[str, str | None]] = []
         if begun and said_by != handler:
-            done.append((begun, said_by))
-            begun = ""
-        *whole, rest = (begun + text).split("\n")
-        done += [(line.removesuffix("\r"), handler) for line in whole]
+            done.append((_shown(begun), said_by))
+            begun = None
+        cut = begun == ""
+        *whole, rest = ((begun or "") + text).split("\n")
+        if whole:
+            if cut and not whole[0]:
+                del whole[0]  # the end of what is a record already
+            cut = False
+        done += [(_shown(line), handler) for line in whole]
         if len(rest) > LONGEST_LINE:
-            done.append((rest, handler))
-        elif rest:
-            self._begun[thread] = (rest, handler)
+            done.append((_shown(rest), handler))
+            rest, cut = "", True
+        if rest or cut:
+            self._begun[who] = (rest, handler)
         return done
 
     def rest(self) -> list[tuple[str, str | None]]:
@@ -138,10 +164,20 @@ class Lines:
         result: list[tuple[str, str | None]] = []
         while self._begun:
             try:
-                result.append(self._begun.popitem()[1])
+                text, handler = self._begun.popitem()[1]
             except KeyError:  # its thread went on meanwhile
                 break
+            if text:
+                result.append((_shown(text), handler))
         return result
+
+
+def _shown(line: str) -> str:
+    if "\x1b" in line:
+        line = ESCAPES.sub("", line)
+    if "\r" in line:
+        line = next((part for part in reversed(line.split("\r")) if part), "")
+    return line
 
 
 class Router(io.TextIOBase):
@@ -152,11 +188,20 @@ class Router(io.TextIOBase):
 
     def write(self, text: str, /) -> int:
         written = self.real.write(text)
-        if text and self is _router:
-            found = destination()
-            if found is not None:
-                found[0].printed(text, found[1])
+        if text:
+            self.copy(text)
         return written
+
+    def copy(self, text: str) -> None:
+        """Give the right log what the real stream was given."""
+        if self is _router:
+            found = destination()
+            if found is not None and not _is_a_record(sys._getframe(2)):
+                found[0].printed(text, found[1])
+
+    @property
+    def buffer(self) -> Any:
+        return _Bytes(self, self.real.buffer)
 
     def writelines(self, lines: Iterable[str], /) -> None:  # type: ignore[override]
         for line in lines:
@@ -199,8 +244,47 @@ class Router(io.TextIOBase):
     def newlines(self) -> Any:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.real.newlines
 
-    def __getattr__(self, name: str) -> Any:  # buffer, reconfigure, name, mode, ...
+    def __getattr__(self, name: str) -> Any:  # reconfigure, name, mode, ...
         return getattr(self.real, name)
+
+
+class _Bytes:
+    """``sys.stdout.buffer``: bytes go to the real one, and as text to the right log."""
+
+    def __init__(self, router: Router, real: Any) -> None:
+        self._router = router
+        self._real = real
+
+    def write(self, data: Any, /) -> int:
+        written: int = self._real.write(data)
+        self._router.copy(bytes(data).decode(self._router.encoding or "utf-8", "replace"))
+        return written
+
+    def writelines(self, lines: Iterable[Any], /) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:  # flush, raw, fileno, ...
+        return getattr(self._real, name)
+
+
+class _Nowhere(io.TextIOBase):
+    """Stands where there is no stdout, as in programs of Windows without a console."""
+
+    def write(self, text: str, /) -> int:
+        return len(text)
+
+
+def _is_a_record(frame: FrameType | None) -> bool:
+    """Whether a handler of ``logging`` writes what we hear as a record, too."""
+    for _ in range(LOGGING_DEPTH):
+        if frame is None:
+            return False
+        if frame.f_code is HANDLE:
+            record = frame.f_locals.get("record")
+            return isinstance(record, logging.LogRecord) and _reaches_us(record.name)
+        frame = frame.f_back
+    return False
 
 
 class _AboveRoot(logging.Handler):
@@ -218,6 +302,17 @@ class _AboveRoot(logging.Handler):
         last = logging.lastResort
         if last is not None and record.levelno >= last.level and _is_unheard(record.name):
             last.handle(record)  # as Python does where nobody set up a handler
+
+
+def _reaches_us(name: str) -> bool:
+    """Whether records of the logger ``name`` come to us at the end of their way up."""
+    root = logging.root
+    logger: Any = root if name == root.name else root.manager.loggerDict.get(name)
+    while isinstance(logger, logging.Logger) and logger is not _above:
+        if not logger.propagate:
+            return False
+        logger = logger.parent
+    return logger is _above
 
 
 def _is_unheard(name: str) -> bool:
@@ -243,9 +338,9 @@ def install() -> None:
     global _installs, _router
     with _lock:
         _installs += 1
-        if not isinstance(sys.stdout, Router) and sys.stdout is not None:
+        if not isinstance(sys.stdout, Router):
             # The first time; or somebody put another stream there, which is the real one now.
-            _router = Router(sys.stdout)
+            _router = Router(cast("TextIO | None", sys.stdout) or cast("TextIO", _Nowhere()))
             sys.stdout = _router
         if logging.root.parent is None:
             logging.root.parent = _above
@@ -261,7 +356,8 @@ def uninstall() -> None:
         if _installs:
             return
         if _router is not None and sys.stdout is _router:
-            sys.stdout = _router.real
+            gone = isinstance(_router.real, _Nowhere)
+            sys.stdout = cast("TextIO", None) if gone else _router.real
         # Where somebody wraps our router it stays below, and only passes on.
         _router = None
         if logging.root.parent is _above:

@@ -15,20 +15,26 @@ from .errors import NoApp
 if TYPE_CHECKING:
     from .app import App
 
-__all__ = ["current_app", "registering"]
+__all__ = ["app_at_hand", "current_app", "registering"]
 
 registering: ContextVar[App | None] = ContextVar("greenroom_registering", default=None)
 
 
 def current_app() -> App:
     """The app the caller runs in. Raises :class:`NoApp` with the cure when there is none."""
-    app: App | None = registering.get()
-    if app is None:
-        turn = current_turn()
-        app = None if turn is None else turn.app
+    app = app_at_hand()
     if app is None:
         raise NoApp(
             "no app is current here. Register from a file that `greenroom run` loads, or make the "
             "app current while you import it: `with app.registering(): import my_events`"
         )
+    return app
+
+
+def app_at_hand() -> App | None:
+    """The app the caller runs in, if there is one."""
+    app: App | None = registering.get()
+    if app is None:
+        turn = current_turn()
+        app = None if turn is None else turn.app
     return app

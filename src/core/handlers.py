@@ -12,16 +12,18 @@ again, unless it was listed or decorated: then somebody wrote down that browsers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 from weakref import WeakValueDictionary
 
 from .callbacks import CallbackTable, Heard, Subscription, table_lock
+from .current import app_at_hand
 from .errors import BadHandler
-from .exposure import discover, handler, module_name, options_of
+from .exposure import LIBRARY, discover, handler, is_standard, module_name, options_of
 from .middlewares import Middleware
 from .parts import Handler
 from .plans import (
@@ -41,6 +43,7 @@ __all__ = [
     "HandlerTable",
     "LeftOut",
     "Subscription",
+    "check_modules",
     "handler",
 ]
 
@@ -78,6 +81,7 @@ class HandlerTable(CallbackTable):
         self._root = root
         self._entries: dict[str, _Entry] = {}  # by qualified name
         self._unfit: dict[str, list[LeftOut]] = {}  # by module
+        self._foreign: dict[str, list[str]] = {}  # by module: functions of libraries
         # By id. Weakly: sessions register closures by the thousand. What cannot be held weakly is
         # no plain function, and only those are discovered.
         self._claimed: WeakValueDictionary[int, Any] = WeakValueDictionary()
@@ -93,18 +97,21 @@ class HandlerTable(CallbackTable):
         """Register the public functions of a module as handlers; again: look at it anew.
 
         Functions that cannot be called as handlers are left out and reported; decorated ones raise
-        BadHandler. Raises TypeError for something that is no module.
+        BadHandler, and so does a module of the standard library. Raises TypeError for something
+        that is no module.
         """
-        if not isinstance(module, ModuleType):
-            raise TypeError(
-                f"init_handlers takes modules, got {module!r}: import the module and pass it, as "
-                f"in `import my_handlers; init_handlers(my_handlers)`; single functions are listed "
-                f"in App(handlers=[...])"
-            )
+        check_module(module)
         source = module_name(module)
         found: dict[str, _Entry] = {}
         unfit: list[LeftOut] = []
-        for attribute, fn in discover(module, root or self._root):
+        foreign: list[str] = []
+        for attribute, fn, why in discover(module, root or self._root):
+            if why is LIBRARY:
+                foreign.append(f"{source}.{attribute}")
+                continue
+            if why is not None:
+                unfit.append(LeftOut(f"{source}.{attribute}", location(fn), why))
+                continue
             options = options_of(fn)
             if options is None and self._expose == "decorated":
                 unfit.append(LeftOut(f"{source}.{attribute}", location(fn), "not decorated"))
@@ -114,11 +121,10 @@ class HandlerTable(CallbackTable):
             except BadHandler as error:
                 if options is not None:
                     raise
-                if self._is_claimed(fn):  # a verifier, say: it is not meant to be one
-                    why = "registered as something else"
-                else:
-                    why = str(error).removeprefix(f"handler {describe(fn)}").lstrip(": ")
-                unfit.append(LeftOut(f"{source}.{attribute}", location(fn), why))
+                cause = "registered as something else"  # a verifier, say: not meant to be one
+                if not self._is_claimed(fn):
+                    cause = str(error).removeprefix(f"handler {describe(fn)}").lstrip(": ")
+                unfit.append(LeftOut(f"{source}.{attribute}", location(fn), cause))
                 continue
             qualified = entry.handler.qualified
             other = found.get(qualified)
@@ -135,6 +141,7 @@ class HandlerTable(CallbackTable):
                     raise _twice(qualified, listed.handler, entry.handler)
             self._entries = kept
             self._unfit[source] = unfit
+            self._foreign[source] = foreign
             self._rebuild()
 
     def add(self, fn: Function, *, name: str | None = None) -> Handler:
@@ -207,6 +214,7 @@ class HandlerTable(CallbackTable):
             for subscription in other.subscriptions:
                 subscription.move(self._drop)
             self._entries, self._unfit, self._claimed = other._entries, other._unfit, other._claimed
+            self._foreign = other._foreign
             self._subscriptions = other.subscriptions
             self._rebuild()
 
@@ -264,12 +272,18 @@ class HandlerTable(CallbackTable):
             lines.append(f"  not as {name!r}, which could be any of {others}: use the full name")
         for name, where, why in self.left_out:
             lines.append(f"  left out: {name} ({where}): {why}")
+        if foreign := [name for names in self._foreign.values() for name in names]:
+            lines.append(f"  left out, since they are parts of libraries: {', '.join(foreign)}")
         return lines
 
     # -- the index ------------------------------------------------------------------------------
 
     def _is_claimed(self, fn: Any) -> bool:
-        return any(self._claimed.get(id(layer)) is layer for layer in layers(fn))
+        return any(
+            claimed.get(id(layer)) is layer
+            for layer in layers(fn)
+            for claimed in (self._claimed, _subscribers)
+        )
 
     def _rebuild(self) -> None:
         """Make anew what resolve() looks at. Under the lock."""
@@ -305,5 +319,46 @@ def _twice(qualified: str, first: Handler, second: Handler) -> BadHandler:
     )
 
 
-# Subscribers of the state are injected like handlers, from whatever turn makes the assignment.
-set_subscriber_adapter(Subscriber)
+def check_module(module: object) -> None:
+    """Raise TypeError for what is no module, BadHandler for one of the standard library."""
+    if not isinstance(module, ModuleType):
+        raise TypeError(
+            f"init_handlers takes modules, got {module!r:.200}: import the module and pass it, as "
+            f"in `import my_handlers; init_handlers(my_handlers)`; single functions are listed "
+            f"in App(handlers=[...])"
+        )
+    if is_standard(module):
+        file = getattr(module, "__file__", None) or "built in"
+        raise BadHandler(
+            f"init_handlers: {module.__name__!r} is a module of the standard library ({file}), "
+            f"whose functions nobody may call. If a file of yours has that name, rename it"
+        )
+
+
+def check_modules(modules: object) -> list[ModuleType]:
+    """What init_handlers takes, as a list. Raises like check_module."""
+    given: list[object] = [modules]
+    if isinstance(modules, Iterable) and not isinstance(modules, (str, bytes, Mapping, ModuleType)):
+        given = list(cast("Iterable[object]", modules))
+    for module in given:
+        check_module(module)
+    return cast("list[ModuleType]", given)
+
+
+# Subscribers of the state are injected like handlers, from whatever turn makes the assignment; and
+# they are no handlers by themselves. A state may be made, and subscribed to, before there is an
+# app: so these claims are known to all tables.
+_subscribers: WeakValueDictionary[int, Any] = WeakValueDictionary()
+
+
+def _subscriber(fn: Function) -> Subscriber:
+    subscriber = Subscriber(fn)
+    with suppress(TypeError):  # what cannot be held weakly is no plain function
+        _subscribers[id(fn)] = fn
+    app = app_at_hand()
+    if app is not None:
+        app.handlers.claim(fn)
+    return subscriber
+
+
+set_subscriber_adapter(_subscriber)

@@ -122,15 +122,19 @@ class _Log:
         """Say that something failed."""
         self.write("error", text)
 
-    def _failed(self, text: str, error: BaseException, *, details: bool = True) -> None:
+    def _failed(
+        self, text: str, error: BaseException, *, details: bool = True, handler: str | None = None
+    ) -> None:
         kept = _formatted(error) if details else None
-        self.write("error", f"{text}: {one_line(error)}", traceback=kept)
+        self.write("error", f"{text}: {one_line(error)}", traceback=kept, handler=handler)
 
     def printed(self, text: str, handler: str | None = None) -> None:
         """Take what was printed; every whole line becomes a record."""
         lines = self._lines
         if lines is None:
-            lines = self._lines = capture.Lines()
+            made = capture.Lines()
+            with _lock:
+                lines = self._lines = self._lines or made
         for line, said_by in lines.feed(text, handler):
             self.write("info", line, handler=said_by)
 
@@ -161,7 +165,8 @@ class _Log:
             self._size = 0
 
     def records(self) -> list[Record]:
-        """A copy of what is kept, oldest first."""
+        """A copy of what is kept, oldest first. Lines that were begun and not ended end here."""
+        self.flush()
         with _lock:
             return list(self._records or ())
 
@@ -169,7 +174,7 @@ class _Log:
         return iter(self.records())
 
     def __len__(self) -> int:
-        return len(self._records or ())
+        return len(self.records())
 
     def __bool__(self) -> bool:
         return True  # a log without records is a log
@@ -199,9 +204,14 @@ class SessionLog(_Log):
         """Say something."""
         self.write(level, text)
 
-    def exception(self, text: str, error: BaseException, *, details: bool = True) -> None:
-        """Say that something failed with ``error``, and keep its traceback as ``details``."""
-        self._failed(text, error, details=details)
+    def exception(
+        self, text: str, error: BaseException, *, details: bool = True, handler: str | None = None
+    ) -> None:
+        """Say that something failed with ``error``, and keep its traceback as ``details``.
+
+        ``handler`` is that of the current turn unless given.
+        """
+        self._failed(text, error, details=details, handler=handler)
 
 
 class AppLog(_Log):
@@ -240,6 +250,15 @@ class AppLog(_Log):
             capture.uninstall()
             for kind, count in self.calm.rest():
                 self.warning(f"{count} more were not shown: {kind}")
+
+    def hear_context(self) -> None:
+        """From now on this context's output that no turn makes goes to this log."""
+        capture.hear_context(self)
+
+    def absorb(self, other: AppLog) -> None:
+        """Take over what another log has kept, behind what is here."""
+        for record in other:
+            self._keep(record)
 
     def capturing(self) -> capture.Capturing:
         """``with app.log.capturing():`` output that no turn makes goes to this log meanwhile.

@@ -24,7 +24,7 @@ from .connection import Connection
 from .errors import Busy, Closed
 from .hello import GOING, Hello, LinkError, Profile, Retry, make_close
 from .peers import Peers, stranger
-from .plans import Injected
+from .plans import Injected, describe
 from .token import Tokens
 from .types import Transport
 
@@ -209,11 +209,19 @@ class Reception:
             try:
                 verdict = await self._ask(verifier, connection, session)
             except Exception as error:
-                self._app.log.exception("a session verifier failed", error)
+                self._app.log.exception(
+                    f"the session verifier {describe(verifier.fn)} failed", error
+                )
                 verdict = False
             if isinstance(verdict, Mapping):
                 userinfo.update(cast("Mapping[str, Any]", verdict))
             elif verdict is not True:
+                if verdict is not False:
+                    self._app.log.error(
+                        f"the session verifier {describe(verifier.fn)} returned {verdict!r:.200}, "
+                        "which lets nobody in: return True, False or a dict for session.userinfo",
+                        kind=f"{describe(verifier.fn)} returned no verdict",
+                    )
                 retry: Retry = "never" if session is None else "fresh"
                 raise LinkError("unauthorized", "the session verifier said no", retry=retry)
         return userinfo

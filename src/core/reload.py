@@ -233,6 +233,7 @@ def adopt(app: App, other: App) -> None:
     app.views.update(other.views)
     app.template, app.factory = after, other.factory
     app.settings = app.settings.but(authorize=other.settings.authorize)
+    app.log.absorb(other.log)  # what the import printed
     # Its modules hold it, as a global or in closures; it has the same insides from now on.
     other.__dict__ = app.__dict__
     if before is not None and after is not None:

@@ -619,7 +619,7 @@ def test_an_app_that_cannot_start_raises_where_it_was_asked(
 ) -> None:
     app = App()
 
-    def fail(*args: Any) -> None:
+    def fail(*args: Any, **more: Any) -> None:
         raise OSError("no threads left")
 
     monkeypatch.setattr(app.scheduler, "start", fail, raising=False)

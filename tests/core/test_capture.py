@@ -153,22 +153,59 @@ def test_two_apps_share_the_router_and_nothing_else(monkeypatch: pytest.MonkeyPa
 def test_lines_begun_and_not_ended() -> None:
     with routed():
         session = Session("a")
-        in_turn(session, lambda: print("be", end=""))
-        in_turn(session, lambda: print("gun"))
+
+        def in_pieces() -> None:
+            print("be", end="")
+            print("gun")
+
+        in_turn(session, in_pieces)
         assert texts(session.log) == ["begun"]
-        in_turn(session, lambda: print("open", end=""), "first")
-        in_turn(session, lambda: print("other"), "second")
-        assert [(r.text, r.handler) for r in session.log][1:] == [
-            ("open", "first"),
-            ("other", "second"),
-        ]
+        told: list[str] = []
+        session.log.on_record = lambda record: told.append(record.text)
         in_turn(session, lambda: print("rest", end=""))
-        assert texts(session.log)[-1] == "other"
+        assert told == []
+        session.log.flush()  # as at the end of every turn that somebody hears of
         session.log.flush()
-        session.log.flush()
-        assert texts(session.log)[-2:] == ["other", "rest"]
-        in_turn(session, lambda: print("x" * 9_000, end=""))
-        assert texts(session.log)[-1].startswith("xxx")
+        assert told == ["rest"]
+        in_turn(session, lambda: print("more", end=""))
+        assert texts(session.log) == ["begun", "rest", "more"]  # and when somebody looks
+
+
+LONG = "x" * 9_000
+
+
+@pytest.mark.parametrize(
+    ("pieces", "found"),
+    [
+        ([LONG, "\n"], [LONG]),  # as print writes it: no empty line behind it
+        ([LONG + "\n"], [LONG]),
+        ([LONG, "\n", "\n"], [LONG, ""]),
+        ([LONG, "", "tail", "\n"], [LONG, "tail"]),
+        ([LONG, LONG, "\nrest"], [LONG, LONG, "rest"]),
+        (["one\n" + LONG, "\n", "two\n"], ["one", LONG, "two"]),
+    ],
+)
+def test_a_line_that_is_too_long_does_not_wait_for_its_end(
+    pieces: list[str], found: list[str]
+) -> None:
+    lines = capture.Lines()
+    told = [text for piece in pieces for text, _ in lines.feed(piece, None)]
+    assert told + [text for text, _ in lines.rest()] == found
+
+
+def test_lines_of_jobs_beside_each_other_do_not_join() -> None:
+    """Two turns of one session on one thread, which take turns at writing."""
+    with routed() as real:
+        session = Session("a")
+        contexts = [contextvars.copy_context() for _ in range(2)]
+        turns = [Turn(session, Message(name)) for name in ("one", "two")]
+        for context, turn in zip(contexts, turns, strict=True):
+            context.run(enter_turn, turn)
+        for piece in ("a", "b\n"):
+            for number, context in enumerate(contexts):
+                context.run(print, f"{number}{piece}", end="")
+        assert [(r.text, r.handler) for r in session.log] == [("0a0b", "one"), ("1a1b", "two")]
+        assert real.getvalue() == "0a1a0b\n1b\n"
 
 
 @given(st.lists(st.text(alphabet="ab\n\r", max_size=6), max_size=8))
@@ -176,9 +213,29 @@ def test_pieces_join_to_lines(pieces: list[str]) -> None:
     lines = capture.Lines()
     found = [text for piece in pieces for text, _ in lines.feed(piece, None)]
     found += [text for text, _ in lines.rest()]
-    expected = [line.removesuffix("\r") for line in "".join(pieces).split("\n")]
-    rest = "".join(pieces).split("\n")[-1]
-    assert found == expected[:-1] + ([rest] if rest else [])
+    *whole, rest = "".join(pieces).split("\n")
+    drawn = [[part for part in line.split("\r") if part] for line in whole + [rest] * bool(rest)]
+    assert found == [parts[-1] if parts else "" for parts in drawn]
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("\x1b[1;31mred\x1b[0m and plain", "red and plain"),
+        ("\x1b]0;a title\x07\x1b[2K\x1b[?25lhidden", "hidden"),
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("10%\r50%\r100%", "100%"),
+        ("\r\x1b[K\r", ""),
+        ("windows\r", "windows"),
+        ("a lone \x1b", "a lone \x1b"),
+    ],
+)
+def test_a_line_is_kept_as_a_terminal_shows_it(written: str, kept: str) -> None:
+    with routed() as real:
+        session = Session("a")
+        in_turn(session, lambda: print(written))
+        assert texts(session.log) == [kept]
+        assert real.getvalue() == written + "\n"
 
 
 def test_a_session_without_a_log_does_no_harm() -> None:
@@ -199,7 +256,6 @@ def test_the_router_is_a_text_stream_like_the_real_one(monkeypatch: pytest.Monke
         assert router.writable()
         assert router.seekable()
         assert not router.isatty()
-        assert getattr(router, "buffer") is raw  # noqa: B009 unknown to TextIO's stub
         router.writelines(["a", "b"])
         router.flush()
         router.close()
@@ -213,6 +269,42 @@ def test_the_router_is_a_text_stream_like_the_real_one(monkeypatch: pytest.Monke
     finally:
         capture.uninstall()
     assert raw.getvalue() == b"ab"
+
+
+def test_bytes_go_to_the_real_stream_and_as_text_to_the_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raw = io.BytesIO()
+    real = io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
+    monkeypatch.setattr(sys, "stdout", real)
+    session = Session("a")
+    capture.install()
+    try:
+
+        def write() -> None:
+            assert sys.stdout.buffer.write("größe\n".encode()) == 8
+            sys.stdout.buffer.writelines([b"one\n", memoryview(b"two")])
+            sys.stdout.buffer.write(b"\xff\n")
+            sys.stdout.buffer.flush()
+            assert sys.stdout.buffer.writable()
+
+        in_turn(session, write)
+    finally:
+        capture.uninstall()
+    assert texts(session.log) == ["größe", "one", "two\ufffd"]
+    assert raw.getvalue() == "größe\none\ntwo".encode() + b"\xff\n"
+
+
+def test_without_a_stdout_the_log_still_hears(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    session = Session("a")
+    capture.install()
+    try:
+        in_turn(session, lambda: print("no console", flush=True))
+    finally:
+        capture.uninstall()
+    assert sys.stdout is None
+    assert texts(session.log) == ["no console"]
 
 
 def test_what_was_put_over_the_router_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
 
 
 def names(module: ModuleType, root: Path | None = None) -> list[str]:
-    return sorted(name for name, _ in discover(module, root))
+    return sorted(offered.name for offered in discover(module, root) if offered.why is None)
 
 
 def test_public_functions_that_the_module_defines(make: Make) -> None:
