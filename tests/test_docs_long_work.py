@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,11 +20,12 @@ from tests.support.until import eventually
 from tests.test_docs import ROOT
 from tests.test_docs_run import blocks, run
 
-from greenroom import App, Settings, cancelled
+from greenroom import App, Settings, Timeout, cancelled, handler
 from greenroom.adapters import memory
 from greenroom.cli.load import load
 from greenroom.client import connect
 from greenroom.core.errors import Refused
+from greenroom.testing import ManualClock
 
 PAGE = ROOT / "docs/long-work.md"
 EXAMPLE = ROOT / "examples/long_work"
@@ -47,8 +49,8 @@ def test_the_blocks_of_the_page_are_one_program_beside_the_app(arun: Any) -> Non
 
 def test_the_buttons_of_the_page_call_what_the_app_has() -> None:
     html, app = code("<button", "html"), code("# main.py")
-    for handler in re.findall(r'data-gr-on:click="(\w+)"', html):
-        assert f"\ndef {handler}(" in app
+    for name in re.findall(r'data-gr-on:click="(\w+)"', html):
+        assert f"\ndef {name}(" in app
     for key in re.findall(r'data-gr-(?:text|show|attr:\w+)="(\w+)"', html):
         assert f'"{key}": ' in app
     assert "STEPS = 50" in app
@@ -179,25 +181,44 @@ def test_a_client_cancels_what_it_called(arun: Any) -> None:
     arun(story)
 
 
-def test_turn_timeout_ends_what_is_async_and_tells_what_is_not(arun: Any) -> None:
+def test_turn_timeout_ends_what_is_async_tells_what_is_not_and_lets_jobs_be(arun: Any) -> None:
     async def story() -> None:
-        async def job() -> None:
-            await asyncio.Event().wait()
+        clock, told = ManualClock(), threading.Event()
 
         def compute(state: Any) -> str:
+            told.set()
             while not cancelled():
                 pass
             state["x"] = "told"
             return "ended by itself"
 
-        settings = Settings(turn_timeout=0.05)
-        async with App(state={"x": None}, handlers=[compute], settings=settings) as app:
+        async def turn() -> None:
+            await asyncio.Event().wait()
+
+        @handler(concurrent=True)
+        async def beside() -> None:
+            await asyncio.Event().wait()
+
+        settings = Settings(turn_timeout=5)
+        app = App(
+            state={"x": None}, handlers=[compute, turn, beside], settings=settings, clock=clock
+        )
+        async with app:
             session = app.open_session()
-            spawned = session.spawn(job)
-            assert await session.ask("compute") == "ended by itself"
+            job = session.spawn(turn)
+            for fn in (turn, beside):
+                answer = asyncio.ensure_future(session.ask(fn.__name__, timeout=0))
+                await eventually(lambda: len(app.scheduler.running_turns()) == 2)
+                clock.advance(5.2)
+                with pytest.raises(Timeout, match="turn_timeout"):
+                    await answer
+            answer = asyncio.ensure_future(session.ask("compute", timeout=0))
+            await eventually(told.is_set)
+            clock.advance(5.2)
+            assert await answer == "ended by itself"
             assert session.state["x"] == "told"
-            await eventually(lambda: spawned.done)
-            assert [r for r in app.log if "turn_timeout is 0.05" in r.text]
+            assert not job.done  # three times as old as a turn may become
+            session.cancel(job)
 
     arun(story)
 

@@ -7,6 +7,7 @@ from sys import intern
 
 import orjson
 
+import greenroom as gr
 from greenroom.core.state import Ledger, Template
 
 from ..harness import Bench, Measure, clock
@@ -34,6 +35,7 @@ async def run(bench: Bench) -> None:
             bar=5.5, against="orjson.dumps of {path: value}",
         )  # fmt: skip
     await _sizes(bench)
+    await _watched(bench)
 
 
 def _sample(count: int, mixed: bool) -> list[object]:
@@ -109,3 +111,61 @@ async def _sizes(bench: Bench) -> None:
             f"patch bytes, 100 dirty of {size:,} keys", small, of_size(size),
             bar=1.3, against="100 dirty of 100 keys", of="us",
         )  # fmt: skip
+
+
+async def _watched(bench: Bench) -> None:
+    """A turn with one assignment, and its patch, beside subscriptions and properties."""
+    loops = bench.loops(5_000)
+
+    def total(state: gr.State) -> int:
+        return int(state["a"]) + 1
+
+    names = [f"sum{i}" for i in range(20)]
+    schema = type("Sums", (gr.State,), {name: gr.property(["a", "b.c"])(total) for name in names})
+
+    def turns(size: int, subscriptions: int, properties: bool, key: str, repeats: int) -> Measure:
+        values = {"a": 0, **{f"key{i}": 0 for i in range(size)}}
+        initial = schema(values) if properties else gr.State(values)
+        for i in range(subscriptions):
+            initial.subscribe_mutation(f"key{i}.below" if i % 2 else f"key{i + 1}", print)
+        book = Template(initial).open()
+
+        def measure() -> float:
+            state = book.root
+            patch = None
+            start = clock()
+            for i in range(loops // repeats):
+                book.open()
+                for _ in range(repeats):
+                    state[key] = i
+                book.commit(True)
+                patch = book.ship()
+                book.shipped()
+            spent = clock() - start
+            assert patch is not None
+            value = loops // repeats - 1
+            sums = {f"/{name}": value + 1 for name in names if properties and key == "a"}
+            assert patch.set == {f"/{key}": value, **sums}
+            return spent / (loops // repeats)
+
+        return measure
+
+    alone = turns(10_000, 0, False, "key9999", 1)
+    for subscriptions, properties in ((100, False), (0, True), (100, True)):
+        there = [f"{subscriptions} subscriptions"] * bool(subscriptions)
+        there += ["20 properties"] * properties
+        await bench.compare(
+            f"1 of 10,000 keys and its patch, {' and '.join(there)} elsewhere",
+            alone, turns(10_000, subscriptions, properties, "key9999", 1),
+            bar=1.3, against="the same without any",
+        )  # fmt: skip
+    await bench.compare(
+        "1 of 100,000 keys and its patch, 100 subscriptions and 20 properties elsewhere",
+        turns(1_000, 100, True, "key999", 1), turns(100_000, 100, True, "key999", 1),
+        bar=1.3, against="the same in 1,000 keys",
+    )  # fmt: skip
+    await bench.compare(
+        "what 20 properties are calculated from, assigned 100 times, and the patch",
+        turns(100, 0, True, "a", 1), turns(100, 0, True, "a", 100),
+        bar=None, against="assigned once",
+    )  # fmt: skip

@@ -75,7 +75,7 @@ async def cancel(state, session):
 
 
 async def _cancel(session, job, key):
-    if job is not None and session.cancel(job):
+    if session.cancel(job):
         async with session.turn() as state:
             if state[key]["running"]:
                 state[key].update(running=False, note="cancelled")

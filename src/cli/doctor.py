@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..adapters.base import installed
-from . import OK, UNHEALTHY
+from . import NOT_FOUND, OK, UNHEALTHY, CommandError, events
 from .load import load, read_settings, unload
 from .run import fast_adapter
 
@@ -21,11 +21,18 @@ __all__ = ["HELP", "NAME", "add_arguments", "command"]
 
 NAME: Final = "doctor"
 HELP: Final = (
-    "show what is installed, and what an application exposes",
+    "show what is installed, what an application exposes, and what events carry",
     """\
 Show versions, compiled modules, limits of this machine and what optional parts are missing. With
 PATH also import the application, without serving it, and list the functions browsers may call,
 each with its file and line, and those that were left out.
+
+With --events show, instead, what the events of a page carry: for each kind of element the HTML that
+binds it, the payload that arrives, and a handler to copy. With a NAME show that one:
+
+  greenroom doctor --events              (all of them)
+  greenroom doctor --events date         <input type="date">, and its handler
+  greenroom doctor --events snapshot     a camera, and its handler
 
 The exit code is 0 when Greenroom can work here, else 9; with PATH also those of `greenroom run`.
 """,
@@ -44,9 +51,18 @@ FEW_FILES: Final = 4096
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("path", metavar="PATH", nargs="?", help="an application to look at")
+    command.add_argument(
+        "--events",
+        metavar="NAME",
+        nargs="?",
+        const="",
+        help="show what events carry, each with a handler to copy; NAME: that one",
+    )
 
 
 def command(args: argparse.Namespace) -> int:
+    if args.events is not None:
+        return explain(args.events)
     problems: list[str] = []
     for title, lines in (
         ("Python", python()),
@@ -67,6 +83,19 @@ def command(args: argparse.Namespace) -> int:
     for problem in problems:
         print(f"problem: {problem}")
     return UNHEALTHY if problems else OK
+
+
+def explain(name: str) -> int:
+    """Show an event, or all of them."""
+    event = events.find(name)
+    if name and event is None:
+        names = ", ".join(one.name for one in events.EVENTS)
+        raise CommandError(NOT_FOUND, f"there is no event called {name!r}; there are {names}")
+    for one in (event,) if event else events.EVENTS:
+        print("\n".join(events.show(one)), end="\n\n")
+    if event is None:
+        print("docs/events.md has the same with more words; show one with --events NAME")
+    return OK
 
 
 def show(title: str, lines: Iterator[str]) -> None:

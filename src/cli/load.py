@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 import traceback
@@ -207,6 +208,8 @@ def _find(module_name: str, attribute: str) -> tuple[ModuleType, App]:
         value = _import(factory, f"{module_name}:{attribute}")
     if not isinstance(value, App):
         kind = type(value).__name__
+        if inspect.iscoroutine(value):
+            value.close()  # an async factory: nobody will await it
         raise CommandError(
             NOT_AN_APP,
             f"{module_name}:{attribute} is no app but a {kind}: name an App, or a function "

@@ -176,6 +176,8 @@ export class Greenroom {
   uploading(upload: Upload): void;
   /** Answer a question of the server (`gr:confirm`). */
   answer(call: number, value: any): void;
+  /** Do what the server could ask for (`gr:notify`, ...), or what the page has put in its place. */
+  perform(type: string, data: any): void;
   /** Call what the page exposed, now or as soon as it does. */
   invoke(module: string, name: string, args: any[]): void;
   /** Leave for good. The session lives on for its time; its token stays in the store. */

@@ -228,8 +228,10 @@ cdef int settle_all(Journal journal, bint lenient) except -1:
     cdef bint left = False
     for node in list(journal.pending):
         for name in list(node.stale):
-            if node.stale.get(name) is None:
-                left = True  # just being calculated, by something that makes a patch: absurd
+            if name not in node.stale:
+                continue  # another one needed it
+            if node.stale[name] is None:
+                left = True  # just being calculated, by something that makes a patch
                 continue
             try:
                 renew(node, <str> name)

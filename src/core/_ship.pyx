@@ -685,8 +685,21 @@ cdef int lost(Journal journal, list failed) except -1:
     return 0
 
 
+cdef int keep_at_turn(Journal journal, State node, str key, object value) except -1:
+    """Record a value at T that has not changed between T and F."""
+    if node.prev is None:
+        node.prev = {}
+        journal.older = kept_add(journal.older, node)
+    if key not in node.prev:
+        node.prev[key] = value
+    return 0
+
+
 cdef int force(Journal journal, State root, tuple keys, str key) except -1:
-    """See to it that the next patch sets a key whole, whatever clients have."""
+    """See to it that the next patch sets a key whole, whatever clients have.
+
+    After an undo too: in a turn that has sent something, ``prev`` is what is left then.
+    """
     cdef State node = root
     cdef dict target
     cdef PyObject* found
@@ -701,6 +714,8 @@ cdef int force(Journal journal, State root, tuple keys, str key) except -1:
         value = target[key]
         if type(value) is Grown:
             (<Grown> value).whole = True
+        if journal.sent:
+            keep_at_turn(journal, node, key, value)
         return 0
     found = PyDict_GetItemWithError(node.d, key)
     if found == NULL:
@@ -711,6 +726,7 @@ cdef int force(Journal journal, State root, tuple keys, str key) except -1:
             node.log = {}
             journal.dirty = kept_add(journal.dirty, node)
         node.log[key] = <object> found
+        keep_at_turn(journal, node, key, <object> found)
     else:
         if node.prev is None:
             node.prev = {}

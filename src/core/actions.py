@@ -22,6 +22,10 @@ __all__ = ["Actions", "Confirmation"]
 
 Kind = Literal["info", "success", "warning", "error"]
 KINDS: Final = get_args(Kind)
+Position = Literal[
+    "top-left", "top-center", "top-right", "bottom-left", "bottom-center", "bottom-right"
+]
+POSITIONS: Final = get_args(Position)
 
 INLINE: Final = 64 * 1024  # bytes of a download that travel with its event
 
@@ -91,12 +95,18 @@ class Actions:
         *,
         title: str | None = None,
         kind: Kind = "info",
-        position: str | None = None,
+        position: Position | None = None,
         duration: int | None = None,
     ) -> None:
-        """Show a toast. ``duration`` in milliseconds; None is the page's default."""
+        """Show a toast.
+
+        ``duration`` in milliseconds; None is the page's default (5,000), 0 stays until it is
+        dismissed. Raises ValueError for another kind or position.
+        """
         if kind not in KINDS:
             raise ValueError(f"notify knows the kinds {', '.join(KINDS)}, not {kind!r}")
+        if position is not None and position not in POSITIONS:
+            raise ValueError(f"a toast stands at {', '.join(POSITIONS)}, not at {position!r}")
         self._act(
             "gr:notify",
             _given(message=message, title=title, kind=kind, position=position, duration=duration),

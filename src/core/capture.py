@@ -4,7 +4,8 @@
 turn: whom a ``print`` belongs to is read from its context (``current_turn()``), so threads, tasks
 and sessions cannot mix. The usual place always gets everything.
 
-Records of ``logging`` are heard one step *above* the root logger. A handler on the root logger
+Records of ``logging`` are heard one step *above* the root logger, once: what a handler of an
+application writes of them to stdout is not copied again. A handler on the root logger
 itself would make ``logging.basicConfig()`` in an application do nothing, and silence the warnings
 Python prints where no handler was set up.
 
@@ -20,7 +21,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from contextvars import ContextVar, Token
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Final, Protocol, Self, TextIO, cast
 
 from ._fast import current_turn
@@ -41,6 +42,10 @@ OURS: Final = {"greenroom_said_it": True}  # marks log records that are in a log
 LONGEST_LINE: Final = 8_192  # a line without an end becomes a record at this length
 #: What moves a terminal's cursor or sets its colours and title.
 ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+#: Where every handler of logging begins, and how far below it one may write to stdout.
+HANDLE: Final = logging.Handler.handle.__code__
+LOGGING_DEPTH: Final = 12
 
 
 class Destination(Protocol):
@@ -128,22 +133,29 @@ class Lines:
     __slots__ = ("_begun",)
 
     def __init__(self) -> None:
-        # Who: text, and what it was said by. A turn that has ended was flushed.
+        # Who: text, and what it was said by. A turn that has ended was flushed. Without a text it
+        # is the rest of a line that was too long.
         self._begun: dict[tuple[int, int], tuple[str, str | None]] = {}
 
     def feed(self, text: str, handler: str | None) -> list[tuple[str, str | None]]:
         """Take a piece; the lines it completes, each with the handler that began it."""
         who = (threading.get_ident(), id(current_turn()))
-        begun, said_by = self._begun.pop(who, ("", handler))
+        begun, said_by = self._begun.pop(who, (None, handler))
         done: list[tuple[str, str | None]] = []
         if begun and said_by != handler:
             done.append((_shown(begun), said_by))
-            begun = ""
-        *whole, rest = (begun + text).split("\n")
+            begun = None
+        cut = begun == ""
+        *whole, rest = ((begun or "") + text).split("\n")
+        if whole:
+            if cut and not whole[0]:
+                del whole[0]  # the end of what is a record already
+            cut = False
         done += [(_shown(line), handler) for line in whole]
         if len(rest) > LONGEST_LINE:
             done.append((_shown(rest), handler))
-        elif rest:
+            rest, cut = "", True
+        if rest or cut:
             self._begun[who] = (rest, handler)
         return done
 
@@ -155,7 +167,8 @@ class Lines:
                 text, handler = self._begun.popitem()[1]
             except KeyError:  # its thread went on meanwhile
                 break
-            result.append((_shown(text), handler))
+            if text:
+                result.append((_shown(text), handler))
         return result
 
 
@@ -183,7 +196,7 @@ class Router(io.TextIOBase):
         """Give the right log what the real stream was given."""
         if self is _router:
             found = destination()
-            if found is not None:
+            if found is not None and not _is_a_record(sys._getframe(2)):
                 found[0].printed(text, found[1])
 
     @property
@@ -262,6 +275,18 @@ class _Nowhere(io.TextIOBase):
         return len(text)
 
 
+def _is_a_record(frame: FrameType | None) -> bool:
+    """Whether a handler of ``logging`` writes what we hear as a record, too."""
+    for _ in range(LOGGING_DEPTH):
+        if frame is None:
+            return False
+        if frame.f_code is HANDLE:
+            record = frame.f_locals.get("record")
+            return isinstance(record, logging.LogRecord) and _reaches_us(record.name)
+        frame = frame.f_back
+    return False
+
+
 class _AboveRoot(logging.Handler):
     """Copies log records to the log of the session whose turn made them."""
 
@@ -277,6 +302,17 @@ class _AboveRoot(logging.Handler):
         last = logging.lastResort
         if last is not None and record.levelno >= last.level and _is_unheard(record.name):
             last.handle(record)  # as Python does where nobody set up a handler
+
+
+def _reaches_us(name: str) -> bool:
+    """Whether records of the logger ``name`` come to us at the end of their way up."""
+    root = logging.root
+    logger: Any = root if name == root.name else root.manager.loggerDict.get(name)
+    while isinstance(logger, logging.Logger) and logger is not _above:
+        if not logger.propagate:
+            return False
+        logger = logger.parent
+    return logger is _above
 
 
 def _is_unheard(name: str) -> bool:

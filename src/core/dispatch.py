@@ -111,6 +111,8 @@ def _named(links: Links, link: ServerLink, request: Request, size: int) -> None:
         for upload in uploads:
             upload.claim("here")
         raise
+    for upload in uploads:
+        upload.handed_over()
 
 
 def _upload(links: Links, link: ServerLink, request: Request, size: int) -> None:

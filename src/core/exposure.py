@@ -176,8 +176,9 @@ def _kind_of(value: Any) -> str | None:
     return f"an object ({type(value).__name__}) that can be called"
 
 
-def _written(value: Any) -> types.FunctionType | None:
+def _written(found: object) -> types.FunctionType | None:
     """The function somebody wrote below something that can be called; runs no code of theirs."""
+    value: Any = found
     for _ in range(20):
         if isinstance(value, types.FunctionType):
             return value
@@ -189,11 +190,15 @@ def _written(value: Any) -> types.FunctionType | None:
             return None
         else:
             try:
-                wrapped = inspect.getattr_static(value, "__wrapped__", None)
-                value = wrapped or inspect.getattr_static(type(value), "__call__", None)
+                value = _below_object(value)
             except Exception:  # noqa: BLE001 what cannot even be looked at is no function
                 return None
     return None
+
+
+def _below_object(value: object) -> Any:
+    wrapped = inspect.getattr_static(value, "__wrapped__", None)
+    return wrapped or inspect.getattr_static(type(value), "__call__", None)
 
 
 def _is_decorated(value: Any) -> bool:

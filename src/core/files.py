@@ -46,7 +46,7 @@ from .file import File, clean_mime, clean_name
 from .offers import PIECE, Offer
 from .packet import is_list, object_in
 from .types import FileRef
-from .uploads import START, Upload
+from .uploads import IN_MEMORY, START, Upload
 
 if TYPE_CHECKING:
     from .app import App
@@ -119,9 +119,11 @@ class Files:
         name: str,
         size: int,
         mime: str,
+        in_memory: bool = False,
     ) -> dict[str, Any]:
         """A client wants to send a file: its id, and how it may travel.
 
+        With ``in_memory`` the payload that names it gets :class:`Bytes`.
         Raises NotFound (no uploads here), TooLarge, Busy.
         """
         settings = self.app.settings
@@ -130,6 +132,8 @@ class Files:
                 raise NotFound("this server takes no uploads (Settings.uploads)")
             if settings.max_upload and size > settings.max_upload:
                 raise TooLarge(f"a file is at most {settings.max_upload} bytes (max_upload)")
+            if in_memory and size > IN_MEMORY:
+                raise TooLarge(f"bytes in a payload are at most {IN_MEMORY}: send them as a file")
             open_ones = sum(upload.state != "claimed" for upload in self._uploads(session))
             if settings.max_uploads and open_ones >= settings.max_uploads:
                 raise Busy(f"{open_ones} uploads of this session are open (max_uploads)", 1.0)
@@ -138,7 +142,7 @@ class Files:
             self.counters["uploads_refused"] += 1
             raise
         name = clean_name(name)
-        upload = Upload(self, session, name, size, clean_mime(mime, name))
+        upload = Upload(self, session, name, size, clean_mime(mime, name), in_memory)
         self._things.setdefault(session.id, {})[upload.id] = upload
         self.counters["uploads_offered"] += 1
         self.watch(upload)
@@ -149,19 +153,20 @@ class Files:
         return answer
 
     def fill(self, session: Session, payload: Any) -> tuple[Any, list[Upload]]:
-        """``payload`` with a File for each file it names. Raises :class:`BadPayload`."""
+        """``payload`` with a File, or Bytes, for each it names. Raises :class:`BadPayload`."""
         found: list[Upload] = []
 
         def fill(value: Any) -> Any:
             if isinstance(value, FileRef):
                 upload = self._things.get(session.id, {}).get(value.id)
-                if not isinstance(upload, Upload) or upload.file is None:
+                named = upload.named() if isinstance(upload, Upload) else None
+                if not isinstance(upload, Upload) or named is None:
                     raise BadPayload(
                         "the payload names a file that is not here: upload it first, "
                         "and name it in the same session"
                     )
                 found.append(upload)
-                return upload.file
+                return named
             fields = object_in(value)
             if fields is not None:
                 return {key: fill(item) for key, item in fields.items()}

@@ -278,7 +278,8 @@ class Links(LinksCore):
         self._calls += 1
         self._questions[self._calls] = question
         self.session.app.questions["open"] += 1
-        self.push_event("gr:confirm", encode_value({"call": self._calls, "message": message}), None)
+        told = {"call": self._calls, "message": message, "timeout": question.timeout}
+        self.push_event("gr:confirm", encode_value(told), None)
         clock = self.session.app.clock
         question.timer = clock.call_at(
             clock.time() + question.timeout, self.confirmed, self._calls, None
@@ -298,6 +299,8 @@ class Links(LinksCore):
             questions["open"] -= 1
             questions["answered" if answered else "unanswered"] += 1
             question.settle(value if answered else None)
+            # Another view, or its time-out, decided: nobody looks at a question without effect.
+            self.push_event("gr:settled", encode_value({"call": call}), None)
         return question is not None
 
 

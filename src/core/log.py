@@ -132,7 +132,9 @@ class _Log:
         """Take what was printed; every whole line becomes a record."""
         lines = self._lines
         if lines is None:
-            lines = self._lines = capture.Lines()
+            made = capture.Lines()
+            with _lock:
+                lines = self._lines = self._lines or made
         for line, said_by in lines.feed(text, handler):
             self.write("info", line, handler=said_by)
 
@@ -163,7 +165,8 @@ class _Log:
             self._size = 0
 
     def records(self) -> list[Record]:
-        """A copy of what is kept, oldest first."""
+        """A copy of what is kept, oldest first. Lines that were begun and not ended end here."""
+        self.flush()
         with _lock:
             return list(self._records or ())
 
@@ -171,7 +174,7 @@ class _Log:
         return iter(self.records())
 
     def __len__(self) -> int:
-        return len(self._records or ())
+        return len(self.records())
 
     def __bool__(self) -> bool:
         return True  # a log without records is a log

@@ -8,6 +8,7 @@ type that cannot be validated, is an error then.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import typing
 from collections.abc import Callable, Iterable
@@ -217,9 +218,31 @@ def _typed_errors(check: Converter, who: str) -> Converter:
         try:
             return check(payload)
         except (msgspec.ValidationError, RecursionError) as error:
+            read = None if isinstance(error, RecursionError) else _read(payload)
+            if read is not None:  # bytes were asked for, perhaps, and it was too large for a frame
+                with contextlib.suppress(msgspec.ValidationError):
+                    return check(read)
             raise BadPayload(f"the payload does not fit {who}: {error}") from error
 
     return convert
+
+
+def _read(payload: Any) -> Any:
+    """``payload`` with the content of each file it holds in its place; None if it holds none."""
+    found = False
+
+    def read(value: Any) -> Any:
+        nonlocal found
+        if isinstance(value, File):
+            found = True
+            return Bytes(value.read(), value.mime, value.name)
+        fields = object_in(value)
+        if fields is not None:
+            return {key: read(item) for key, item in fields.items()}
+        return [read(item) for item in value] if is_list(value) else value
+
+    read_whole = read(payload)
+    return read_whole if found else None
 
 
 def _text(hint: Any) -> str:

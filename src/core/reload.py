@@ -14,7 +14,8 @@ jobs, timers                keep their functions, and what these see of their ol
 reactions of the bus        run for what they were given already; then the new ones hear
 session.on, listen()        stay
 sessions                    keep their state; keys that the initial state has now and had not
-                            before are added in a turn, so clients get them as a patch
+                            before are added in a turn, so clients get them as a patch; and
+                            their classes: new properties and subscriptions are for new sessions
 deleted keys, views         stay where they are
 removed handlers            ``not_found`` from the next message on
 module globals              are new: what shall survive lives in state, or outside of the folder
@@ -54,6 +55,7 @@ from .encode import encode_value
 from .errors import Closed
 from .exposure import handler, of_application
 from .parts import Handler
+from .properties import is_calculated
 from .state import State, Template
 from .types import Lane, Place
 
@@ -274,7 +276,7 @@ def _give(session: Session, template: Template, paths: Sequence[Path_]) -> None:
                 if not isinstance(target, State):
                     break  # the session holds something else there
             else:
-                if path[-1] not in target:
+                if path[-1] not in target and not is_calculated(value, path[-1]):
                     target[path[-1]] = value[path[-1]]
 
     hook = Handler(handler(inline=True)(add_new_keys), "gr:reloaded", what="hook")

@@ -67,12 +67,13 @@ def _answer(data: Any) -> tuple[str, Any]:
 
 def _upload(data: Any) -> tuple[str, Any]:
     name = _name(data)
-    size, mime = _fields(data, "size", "mime")
+    size, mime, whole = _fields(data, "size", "mime", "bytes")
     if type(size) is not int or size < 0:
         raise Malformed("size is in bytes")
     if mime is not None and not isinstance(mime, str):
         raise Malformed("mime is a string")
-    return "upload", {"name": name, "size": size, "mime": mime or ""}
+    about = {"name": name, "size": size, "mime": mime or ""}
+    return "upload", about | ({"in_memory": True} if whole is True else {})
 
 
 def _file(data: Any) -> str:

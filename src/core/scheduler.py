@@ -427,7 +427,9 @@ class Scheduler(Core):
                     turn.session.push_partial(turn)
                 except Exception as error:  # noqa: BLE001 - one session must not stop the others
                     self.report(f"session {turn.session.id!r} could not ship in part", error)
-            if settings.turn_timeout and age > settings.turn_timeout and not turn.reported:
+            spawned = turn.concurrent and not turn.message.wrapped  # it holds nobody up
+            limit = None if spawned else settings.turn_timeout
+            if limit and age > limit and not turn.reported:
                 self._time_out(turn, age)
         waiting = bool(self.parts) or self.waiting_in_pool > 0
         if waiting and self.begun == self._swept_begun and not self.idle_workers:
@@ -470,6 +472,8 @@ def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
     if isinstance(error, asyncio.CancelledError):
         future.cancel()
     elif isinstance(error, (StopIteration, GeneratorExit)):  # they mean something else there
-        future.set_exception(RuntimeError(f"the function raised {error!r}"))
+        other = RuntimeError(f"the function raised {error!r}")
+        other.__cause__ = error
+        future.set_exception(other)
     else:
         future.set_exception(error)

@@ -21,6 +21,7 @@ The life of a session is a table::
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -47,6 +48,7 @@ from .errors import (
     TooLarge,
     Unencodable,
 )
+from .jobs import Job
 from .links import Links
 from .log import Record, SessionLog, one_line
 from .parts import Handler
@@ -56,7 +58,6 @@ if TYPE_CHECKING:
     from .app import App
     from .connection import Connection
     from .hello import Hello, Retry
-    from .jobs import Job
     from .link import ServerLink
     from .offers import Offer
     from .timers import Timer
@@ -111,6 +112,9 @@ class Answer(NamedTuple):
             self.link.error(self.id, self.code, self.message, self.retry_after)
         elif self.id is not None:
             self.link.result(self.id, self.data)
+
+
+_first_word = threading.Lock()
 
 
 class Session(Actions, SessionCore):
@@ -192,12 +196,15 @@ class Session(Actions, SessionCore):
 
     @property
     def log(self) -> SessionLog:
-        """What its handlers printed and what went wrong, bounded."""
-        if self._log is None:
+        """What its handlers printed and what went wrong, bounded. Any thread."""
+        log = self._log
+        if log is None:
             settings = self.app.settings
             heard = (settings.debug or settings.log_to_client) and self.phase != "closed"
-            self._log = SessionLog(self._tell_clients if heard else None)
-        return self._log
+            made = SessionLog(self._tell_clients if heard else None)
+            with _first_word:  # threads of one turn may speak at once: one log for all
+                log = self._log = self._log or made
+        return log
 
     @property
     def ended(self) -> bool:
@@ -337,14 +344,21 @@ class Session(Actions, SessionCore):
         message = Message(handler.name, payload, (handler,), place=handler.place, wrapped=False)
         return self.app.scheduler.spawn(self, message)
 
-    def cancel(self, target: Job | Message) -> bool:
-        """Cancel a job, or a message. False when it had ended already.
+    def cancel(self, target: Job | Message | None) -> bool:
+        """Cancel a job, or a message. False when it had ended already, or never began.
 
         Async work gets CancelledError, sync work sees ``gr.cancelled()``; a message whose turn has
-        not begun never runs.
+        not begun never runs. None is what a state has under a key without a job. From any thread.
         """
+        if target is None:
+            return False
         if isinstance(target, Message):
             return self.cancel_message(target) is not None
+        if not isinstance(target, Job):
+            raise TypeError(
+                f"session.cancel takes what session.spawn returned, got {target!r}; timers have a "
+                "cancel() of their own"
+            )
         return target.cancel()
 
     # -- how turns end ------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class Settings:
     partial_after: float = 0.1  # a turn that runs longer ships what it has so far
     partial_every: float = 0.1  # and again every so often
     on_error: Literal["rollback", "keep"] = "rollback"
-    turn_timeout: float | None = None  # reported; an async turn is cancelled
+    turn_timeout: float | None = None  # reported; an async turn is cancelled. Not of spawned jobs
     watchdog: float = 0.1  # what blocks the loop for longer is named; 0 is off
 
     # -- mailbox ----------------------------------------------------------------------------

@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar, Token
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["HeldTurn", "Part", "cancelled", "current_turn", "drive", "run_subscribers"]
 
 CARRIERS = frozenset((__name__, f"{__package__}.scheduler"))  # whose frames carry a turn's error
+SIGNS = (StopIteration, StopAsyncIteration, GeneratorExit)  # they end what carries them
 ROUNDS = 128  # of async subscribers that make each other run
 
 
@@ -54,10 +56,14 @@ class Part(Protocol):
     def place(self) -> int: ...
 
 
+#: The job or handler that holds a turn of its own just now, in ``with session.turn()``.
+_holder: ContextVar[Turn | None] = ContextVar("greenroom_holder", default=None)
+
+
 def cancelled() -> bool:
     """Whether the turn or job this code runs in was cancelled; for long sync handlers to ask."""
-    turn = current_turn()
-    return turn is not None and turn.cancelled
+    turn, holder = current_turn(), _holder.get()
+    return (turn is not None and turn.cancelled) or (holder is not None and holder.cancelled)
 
 
 class Runner:
@@ -78,7 +84,7 @@ class Runner:
             return await self._on_worker(fn, *args)
         try:
             return fn(*args)
-        except (StopIteration, GeneratorExit) as error:  # they mean something else to a coroutine
+        except (StopIteration, GeneratorExit) as error:
             raise RuntimeError(f"the function raised {error!r}") from error
 
     async def go_to_loop(self) -> None:
@@ -230,21 +236,14 @@ async def _leave(
     runner: Runner, middleware: Any, generator: Any, result: Any, error: BaseException | None
 ) -> bool:
     """Let a middleware run on after its ``yield``; true when it swallowed ``error``."""
-    if middleware.kind == "generator":
-        return bool(await runner.call(middleware.place, _end, generator, result, error))
     try:
-        if error is None:
-            await generator.asend(result)
-        else:
-            await generator.athrow(error)
-    except StopAsyncIteration:
-        return error is not None
+        if middleware.kind == "generator":
+            return bool(await runner.call(middleware.place, _end, generator, result, error))
+        return await _end_async(generator, result, error)
     except RuntimeError as raised:
-        if isinstance(error, StopAsyncIteration) and raised.__cause__ is error:
-            return False  # it went through: generators make another error of this one
+        if isinstance(error, SIGNS) and raised.__cause__ is error:
+            return False  # it went through: what carries them makes another error of these
         raise
-    await generator.aclose()
-    raise BadHandler(_twice(generator))
 
 
 def _advance(generator: Generator[Any, Any, Any]) -> None:
@@ -264,6 +263,20 @@ def _end(generator: Generator[Any, Any, Any], result: Any, error: BaseException 
     except StopIteration:
         return error is not None
     generator.close()
+    raise BadHandler(_twice(generator))
+
+
+async def _end_async(
+    generator: AsyncGenerator[Any, Any], result: Any, error: BaseException | None
+) -> bool:
+    try:
+        if error is None:
+            await generator.asend(result)
+        else:
+            await generator.athrow(error)
+    except StopAsyncIteration:
+        return error is not None
+    await generator.aclose()
     raise BadHandler(_twice(generator))
 
 
@@ -328,13 +341,14 @@ class HeldTurn:
     back when it raises. Inside the session's own turn it joins: the outer turn commits.
     """
 
-    __slots__ = ("_joined", "_scheduler", "_session", "_token", "_turn")
+    __slots__ = ("_held_by", "_joined", "_scheduler", "_session", "_token", "_turn")
 
     def __init__(self, scheduler: Scheduler, session: Actor) -> None:
         self._scheduler = scheduler
         self._session = session
         self._turn: Turn | None = None
         self._token: object = None
+        self._held_by: Token[Turn | None] | None = None
         self._joined = False
 
     def _join(self) -> Turn | None:
@@ -350,6 +364,8 @@ class HeldTurn:
     def _open(self, turn: Turn) -> Any:
         turn.ledger.open()
         self._turn = turn
+        if _holder.get() is None:  # else this turn is held inside another one
+            self._held_by = _holder.set(current_turn())
         self._token = enter_turn(turn)
         return turn.state
 
@@ -361,6 +377,9 @@ class HeldTurn:
             return None
         leave_turn(self._token)
         self._token = None
+        if self._held_by is not None:
+            _holder.reset(self._held_by)
+            self._held_by = None
         return turn
 
     # -- threads ----------------------------------------------------------------------------

@@ -85,6 +85,10 @@ class Bytes(bytes):
     def __repr__(self) -> str:
         return f"Bytes({len(self)} bytes, mime={self.mime!r}, name={self.name!r})"
 
+    def read(self) -> bytes:
+        """These bytes: what a file input sends is read the same way, small or uploaded."""
+        return self
+
 
 class FileRef(NamedTuple):
     """The name of a file that travels beside the stream: ``{"$file", "name", "mime", "size"}``."""

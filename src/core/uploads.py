@@ -25,14 +25,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .errors import BadPayload, Busy, Closed, GreenroomError, NotFound, Timeout, TooLarge
 from .file import File
+from .types import Bytes
 
 if TYPE_CHECKING:
     from .files import Capability, Files
     from .session import Session
 
-__all__ = ["START", "Upload"]
+__all__ = ["IN_MEMORY", "START", "Upload"]
 
 START: Final = 60.0  # seconds from an offer to the first byte
+IN_MEMORY: Final = 16 * 1024 * 1024  # bytes of one that arrives as bytes, not as a file
 CROWD: Final = 8  # pieces of one upload that may wait for the disk
 
 
@@ -46,6 +48,7 @@ class Upload:
         "_lock",
         "_on_end",
         "_path",
+        "_raw",
         "_working",
         "capability",
         "crowd",
@@ -53,6 +56,7 @@ class Upload:
         "file",
         "got",
         "id",
+        "in_memory",
         "mime",
         "name",
         "session",
@@ -62,13 +66,22 @@ class Upload:
         "watched",
     )
 
-    def __init__(self, files: Files, session: Session, name: str, size: int, mime: str) -> None:
+    def __init__(
+        self,
+        files: Files,
+        session: Session,
+        name: str,
+        size: int,
+        mime: str,
+        in_memory: bool = False,
+    ) -> None:
         self._files = files
         self.id = secrets.token_urlsafe(12)
         self.session = session
         self.name = name
         self.mime = mime
         self.size = size  # as announced
+        self.in_memory = in_memory  # bytes, too large for a frame: nobody asked for a file
         self.got = 0
         self.state = "offered"
         self.error: GreenroomError | None = None  # why it is gone
@@ -79,6 +92,7 @@ class Upload:
         self.crowd = 0
         self._descriptor: int | None = None
         self._path: Path | None = None
+        self._raw: bytes | None = None
         self._working = False  # a thread of ours is at the file
         self._lock = asyncio.Lock()  # pieces come as tasks of their own; first come, first written
         self._on_end: Callable[[], object] | None = None  # of the request that brings it
@@ -109,17 +123,24 @@ class Upload:
 
     async def finish(self) -> File:
         """All of it is here."""
-        await self._work(self._sync)
+        await self._work(self._read if self.in_memory else self._sync)
         self._check()
         assert self._path is not None
         self._on_end = None
         self.state = "here"
-        self.file = File(self.name, self.mime, self.got, path=self._path)
+        path = None if self.in_memory else self._path
+        self.file = File(self.name, self.mime, self.got, path=path, raw=self._raw)
         self.file.when_ended(partial(self._files.app.call_on_loop, self.end))
-        self._path = None
+        self._path = self._raw = None
         self._files.counters["uploads_done"] += 1
         self.touch()
         return self.file
+
+    def named(self) -> File | Bytes | None:
+        """What a payload that names it gets: a file, or bytes; None while it is not whole."""
+        if self.file is None or not self.in_memory:
+            return self.file
+        return Bytes(self.file.read(), self.mime, self.name)
 
     async def piece(self, at: int, raw: bytes, last: bool) -> int:
         """The next piece of one that comes in frames; how much is here now."""
@@ -163,6 +184,13 @@ class Upload:
         if descriptor is not None:
             os.close(descriptor)
 
+    def _read(self) -> None:
+        """Here already, on a thread of the pool: reading it later would keep the loop waiting."""
+        self._sync()
+        assert self._path is not None
+        self._raw = self._path.read_bytes()
+        self._path.unlink()
+
     async def _work(self, fn: Callable[..., None], *args: Any) -> None:
         """Do something to the file on a thread; a failure of the disk ends the upload."""
         self._working = True
@@ -196,6 +224,11 @@ class Upload:
             self.state = to
             self._files.counters["uploads_claimed"] += step
             self.touch()
+
+    def handed_over(self) -> None:
+        """The payload that names it was accepted: bytes are the app's now, not held here."""
+        if self.in_memory and self.state == "claimed":
+            self.end()
 
     def end(self, error: GreenroomError | None = None) -> None:
         """It is over, for whatever reason; what there is of it is deleted. On the loop."""

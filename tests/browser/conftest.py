@@ -51,6 +51,7 @@ QUIET = [  # a browser that talks to nobody but the page's own server
     "--disable-domain-reliability",
     "--disable-sync",
     "--disable-features=MediaRouter,OptimizationHints,Translate",
+    "--use-fake-device-for-media-stream",  # a camera; who may use it is the context's to say
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
 

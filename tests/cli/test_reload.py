@@ -105,6 +105,23 @@ def test_saving_renaming_deleting_and_several_files_at_once(tmp_path: Path) -> N
     assert "has no main.py" in log
 
 
+def test_what_the_new_code_leaves_out_is_said_once(tmp_path: Path) -> None:
+    odd = "\n    def total(prices): ...\n"
+    save(tmp_path / "main.py", MAIN + odd)
+    save(tmp_path / "helpers.py", "STEP = 1")
+
+    async def story(stage: Stage) -> None:
+        save(tmp_path / "main.py", MAIN + "\n" + odd + "    def rows(): yield 1\n")
+        await stage.said(RUNS)
+        await stage.said("left out: main.rows: is a generator")
+        save(tmp_path / "helpers.py", "STEP = 2")
+        await stage.said(RUNS, 2)
+
+    log = "".join(played(tmp_path, story).log)
+    assert log.count("left out: main.rows") == 1
+    assert log.count("left out: main.total") == 1  # at the start
+
+
 def test_pages_are_told_and_data_is_not_code(tmp_path: Path) -> None:
     save(tmp_path / "main.py", MAIN)
     save(tmp_path / "helpers.py", "STEP = 1")

@@ -16,9 +16,15 @@ VERBS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any]]] = 
     (
         "notify",
         ("No",),
-        {"title": "Sorry", "kind": "error", "position": "top", "duration": 500},
+        {"title": "Sorry", "kind": "error", "position": "top-left", "duration": 500},
         "gr:notify",
-        {"message": "No", "title": "Sorry", "kind": "error", "position": "top", "duration": 500},
+        {
+            "message": "No",
+            "title": "Sorry",
+            "kind": "error",
+            "position": "top-left",
+            "duration": 500,
+        },
     ),
     ("open_url", ("https://a.example/x",), {}, "gr:open-url", {"url": "https://a.example/x"}),
     ("set_page", ("list",), {"params": {"a": "1"}}, "gr:page",
@@ -160,6 +166,10 @@ def test_content_is_text_or_html(arun: Any) -> None:
     async def story() -> None:
         async with App() as app:
             session = app.open_session()
+            odd: list[dict[str, Any]] = [{"kind": "purple"}, {"position": "middle"}]
+            for options in odd:
+                with pytest.raises(ValueError, match=r"not (at )?'(purple|middle)'"):
+                    session.notify("x", **options)
             for fields in ({}, {"text": "a", "html": "b"}):
                 with pytest.raises(ValueError, match="exactly one"):
                     session.set_content("#a", **fields)

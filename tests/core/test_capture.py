@@ -160,13 +160,37 @@ def test_lines_begun_and_not_ended() -> None:
 
         in_turn(session, in_pieces)
         assert texts(session.log) == ["begun"]
+        told: list[str] = []
+        session.log.on_record = lambda record: told.append(record.text)
         in_turn(session, lambda: print("rest", end=""))
-        assert texts(session.log)[-1] == "begun"
-        session.log.flush()  # as at the end of every turn
+        assert told == []
+        session.log.flush()  # as at the end of every turn that somebody hears of
         session.log.flush()
-        assert texts(session.log) == ["begun", "rest"]
-        in_turn(session, lambda: print("x" * 9_000, end=""))
-        assert texts(session.log)[-1].startswith("xxx")
+        assert told == ["rest"]
+        in_turn(session, lambda: print("more", end=""))
+        assert texts(session.log) == ["begun", "rest", "more"]  # and when somebody looks
+
+
+LONG = "x" * 9_000
+
+
+@pytest.mark.parametrize(
+    ("pieces", "found"),
+    [
+        ([LONG, "\n"], [LONG]),  # as print writes it: no empty line behind it
+        ([LONG + "\n"], [LONG]),
+        ([LONG, "\n", "\n"], [LONG, ""]),
+        ([LONG, "", "tail", "\n"], [LONG, "tail"]),
+        ([LONG, LONG, "\nrest"], [LONG, LONG, "rest"]),
+        (["one\n" + LONG, "\n", "two\n"], ["one", LONG, "two"]),
+    ],
+)
+def test_a_line_that_is_too_long_does_not_wait_for_its_end(
+    pieces: list[str], found: list[str]
+) -> None:
+    lines = capture.Lines()
+    told = [text for piece in pieces for text, _ in lines.feed(piece, None)]
+    assert told + [text for text, _ in lines.rest()] == found
 
 
 def test_lines_of_jobs_beside_each_other_do_not_join() -> None:

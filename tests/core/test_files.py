@@ -7,7 +7,7 @@ import base64
 import shutil
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 import pytest
@@ -109,6 +109,79 @@ def test_handlers_get_files_however_they_ask(arun: Any) -> None:
             await nothing_left(app)
             with pytest.raises(gr.Closed):
                 given[-1]["deep"][0].read()
+            visitor.line.close()
+
+    arun(story)
+
+
+class Picked(TypedDict):
+    name: str
+    data: bytes
+
+
+def picked(payload: list[Picked]) -> list[str]:
+    return [f"{one['name']} {one['data'].decode()}" for one in payload]
+
+
+def unannotated(payload: Any) -> list[str]:
+    return [f"{type(one['data']).__name__} {one['data'].read().decode()}" for one in payload]
+
+
+def test_who_asks_for_bytes_gets_them_however_they_came(arun: Any) -> None:
+    async def story() -> None:
+        async with App(handlers=[picked, unannotated]) as app:
+            visitor = await Visitor(app).open()
+            large = {"$file": await send(visitor, b"large")}
+            both = [
+                {"name": "a", "type": "", "data": in_frame(b"small")},
+                {"name": "b", "type": "", "data": large},
+            ]
+            assert await visitor.call("picked", both) == ["a small", "b large"]
+            assert await visitor.call("unannotated", both) == ["Bytes small", "File large"]
+            wrong = await visitor.call("picked", [{"name": 1, "data": large}])
+            assert wrong["code"] == "bad_payload"
+            assert "Expected `str`, got `int`" in wrong["message"]
+            visitor.line.close()
+
+    arun(story)
+
+
+async def send_bytes(visitor: Visitor, raw: bytes) -> dict[str, Any]:
+    about = {"name": "a.png", "size": len(raw), "mime": "image/png", "bytes": True}
+    told = await visitor.call("gr:upload", about)
+    if "file" not in told:
+        return dict(told)
+    piece = {"file": told["file"], "at": 0, "data": in_frame(raw), "last": True}
+    assert await visitor.call("gr:piece", piece) == len(raw)
+    return {"$file": told["file"], "name": "a.png", "mime": "image/png", "size": len(raw)}
+
+
+def test_bytes_that_came_beside_the_stream_are_bytes_and_not_held(
+    arun: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with App(handlers=[plain, take]) as app:
+            visitor = await Visitor(app).open()
+            ref = await send_bytes(visitor, b"pixels")
+            assert not list(app.files.folder().iterdir())  # it is in memory, and counted
+            assert app.stats()["files"]["bytes"] == 6
+            await visitor.call("plain", {"deep": [ref]})
+            (picture,) = given[-1]["deep"]
+            assert type(picture) is gr.Bytes
+            assert (picture, picture.mime, picture.name) == (b"pixels", "image/png", "a.png")
+            await nothing_left(app)  # it is the handler's now
+            assert picture == b"pixels"
+            again = await visitor.call("plain", ref)
+            assert again["code"] == "bad_payload"  # once is once
+
+            one = await send_bytes(visitor, b"pixels")
+            assert await visitor.call("take", one) == ["a.png", 6]  # who wants a file has one
+
+            monkeypatch.setattr("greenroom.core.files.IN_MEMORY", 5)
+            refused = await send_bytes(visitor, b"pixels")
+            assert refused["code"] == "too_large"
+            visitor.session.close()
+            await nothing_left(app)
             visitor.line.close()
 
     arun(story)

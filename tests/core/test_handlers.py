@@ -317,6 +317,17 @@ def test_what_is_named_as_a_handler_too_stays_one() -> None:
     assert {"add", "pay"} <= set(table.names)
 
 
+def test_a_subscriber_of_a_state_made_before_its_app_is_no_handler() -> None:
+    shop = module("shop", ADD + "def watch(state, payload): ...\n")
+    State({"count": 0}).subscribe_mutation("count", shop.watch)
+    table = HandlerTable()
+    table.add_module(shop)
+    assert names(table) == ["add", "shop.add"]
+    assert "shop.watch (/app/shop.py:2): registered as something else" in table.report()[-1]
+    table.add(shop.watch)  # named as one, too
+    assert "watch" in names(table)
+
+
 def test_a_claim_ends_an_ambiguity() -> None:
     table, first, second = HandlerTable(), module("one", ADD), module("two", ADD)
     table.add_module(first)

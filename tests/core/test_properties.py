@@ -553,7 +553,7 @@ def test_bad_properties_are_refused_when_the_class_is_made() -> None:
 
         class Bare(gr.State):
             @gr.property  # type: ignore[arg-type]
-            def sum(self) -> int:
+            def sum(self) -> int:  # type: ignore[misc]
                 return 1
 
     with pytest.raises(TypeError, match=r"Method\.items cannot be a gr\.property"):

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from tests.core.visitor import Visitor
 
-from greenroom import App, Closed
+from greenroom import App, Closed, State
+from greenroom import property as gr_property
 from greenroom.core.reload import Reloader
 
 numbers = itertools.count()
@@ -530,5 +531,36 @@ def test_a_notebook_adopts_what_it_has_put_together(arun: Any) -> None:
             assert (await visitor.call("old"))["code"] == "not_found"
             assert visitor.session.state.to_dict() == {"a": 1, "b": 2}
             leave(visitor)
+
+    arun(story)
+
+
+def test_a_new_property_is_for_new_sessions(arun: Any) -> None:
+    """In an open one it would be a key that nobody calculates."""
+
+    class Before(State):
+        a: int = 1
+
+    class After(State):
+        a: int = 1
+        b: int = 2
+
+        @gr_property("a")
+        def twice(self) -> int:
+            return self.a * 2
+
+    def count(state: Any) -> Any:
+        state["a"] += 1
+        return state["twice"]
+
+    async def story() -> None:
+        async with App(state=Before, handlers=[count]) as app:
+            visitor = await Visitor(app).open()
+            app.adopt(App(state=After, handlers=[count]))
+            assert await visitor.call("count") is None  # behind the turn that adds the new keys
+            assert visitor.session.state.to_dict() == {"a": 2, "b": 2}
+            other = await Visitor(app).open()
+            assert await other.call("count") == 4
+            leave(visitor, other)
 
     arun(story)

@@ -391,3 +391,21 @@ def test_plain_mixins_and_several_bases() -> None:
     state = Joined()
     assert (state.colour, state.extra, state.n) == ("red", "e", 5)
     assert type(state.sub) is Later
+
+
+def test_a_python_property_may_have_a_setter() -> None:
+    class Both(gr.State):
+        count: int = 1
+
+        @property
+        def double(self) -> int:
+            return self.count * 2
+
+        @double.setter
+        def double(self, value: int) -> None:
+            self.count = value // 2
+
+    ledger = opened({}, Both)
+    ledger.root.double = 8
+    assert ledger.root.count == 4
+    assert patch_of(ledger) == {"=": {"/count": 4}}

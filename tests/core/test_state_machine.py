@@ -1,7 +1,12 @@
-"""The same story on the reference and on the compiled state; clients apply the patches."""
+"""The same story on the reference and on the compiled state; clients apply the patches.
+
+The root is of a class with properties, and so are its copies. What is stale is looked at now and
+then only, and from another thread, which calculates nothing.
+"""
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import json
 import os
@@ -11,9 +16,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.core.ledgers import in_thread
 from tests.reference import patch_model
-from tests.reference.state_model import NoForm, Path, StateModel, public
+from tests.reference.state_model import NoForm, Path, Schema, StateModel, is_property, public
 
+import greenroom as gr
 from greenroom.core.encode import decode, render
 from greenroom.core.errors import Detached, StaleTurn
 from greenroom.core.state import Patch, State, Template
@@ -45,7 +52,74 @@ START: dict[str, Any] = {
     "n": {"a": 2, "s": "x", "l": [2], "m": {"a": 3, "l": [5], "_p": 1}},
     "m": {},
 }
-OTHER_VIEW = {"k": 1}
+
+
+def weigh(value: Any) -> int:
+    """A number that changes with nearly everything in a value."""
+    if isinstance(value, (dict, State)):
+        return sum(len(key) + 3 * weigh(item) for key, item in value.items()) % 10_007
+    if isinstance(value, (list, tuple)):
+        return sum(index + 5 * weigh(item) for index, item in enumerate(value)) % 10_007
+    if isinstance(value, (int, float)):
+        return int(4 * value) + 1
+    return len(value) if isinstance(value, str) else 7
+
+
+def below(value: Any, key: str) -> Any:
+    """The key of what may be no state."""
+    return value.get(key) if isinstance(value, (dict, State)) else None
+
+
+def first(state: Any) -> int:
+    """Of a key, and of one in a nested state."""
+    return weigh(state.get("a")) + weigh(below(state.get("n"), "m"))
+
+
+def second(state: Any) -> dict[str, int]:
+    """Of another property: a nested state."""
+    return {"w": state.get("p1") + weigh(state.get("l")), "_h": weigh(state.get("s"))}
+
+
+def third(state: Any) -> int:
+    """Of everything in a nested state, and of its property if it has one."""
+    return weigh(state.get("n"))
+
+
+class Sums(gr.State):
+    """The root and its copies."""
+
+    _p3 = gr.property("n")(third)
+    p1 = gr.property(["a", "n.m"])(first)
+    p2 = gr.property(["p1", "l", "s"])(second)
+
+
+class SumsModel(Schema):
+    """The same in the reference."""
+
+    properties = {  # noqa: RUF012
+        "_p3": ([("n",)], third),
+        "p1": ([("a",), ("n", "m")], first),
+        "p2": ([("p1",), ("l",), ("s",)], second),
+    }
+
+
+PATHS: list[Path] = [
+    *[(key,) for key in ("a", "n", "l", "x/y", "_p", "p1", "p2", "_p3")],
+    *[("n", key) for key in ("a", "m", "b", "p1", "p2")],
+    *[("n", "m", "a"), ("m", "a"), ("p2", "w"), ("p2", "_h"), ("m", "p2", "w")],
+]
+
+
+def plain(value: Any) -> Any:
+    """A copy to keep."""
+    return copy.deepcopy(value.to_raw_state() if isinstance(value, State) else value)
+
+
+def stored(value: Any) -> Any:
+    """What was assigned, without properties."""
+    if not isinstance(value, dict):
+        return value
+    return {k: stored(item) for k, item in value.items() if k not in SumsModel.properties}
 
 
 class Client:
@@ -91,10 +165,14 @@ class Client:
 class Story(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.template = Template(START)
+        self.template = Template(START, Sums)
         self.ledger = self.template.open()
         self.neighbour = self.template.open()
-        self.model = StateModel(START)
+        self.model = StateModel(SumsModel(START))
+        self.start = StateModel(SumsModel(START)).values
+        self.told: list[tuple[Path, Any, Any]] = []
+        self.handles: list[tuple[Any, Path]] = []
+        self.loosely = False  # in which order keys were removed is nobody's business
         self.clients: list[Client] = []
         self.held: list[tuple[State, Path]] = []
 
@@ -211,10 +289,12 @@ class Story(RuleBasedStateMachine):
     @rule(pick=PICK, other=PICK)
     def assign_itself(self, pick: int, other: int) -> None:
         path, node = self.place(pick)
-        keys = list(self.model.node(path))
+        values = self.model.node(path)
+        keys = [key for key in values if not is_property(values, key)]
         if keys:
             key = keys[other % len(keys)]
             node[key] = node[key]
+            self.model.set(path, key, values[key])
 
     @precondition(lambda self: not self.model.in_turn)
     @rule(pick=PICK, item=SCALARS)
@@ -227,7 +307,9 @@ class Story(RuleBasedStateMachine):
             node["l"] = node["l"]
             node.append("l", 1)
             self.ledger.commit(bool(self.clients))
-            self.model.node(path)["l"] = [item, *self.model.node(path)["l"], 0, 1]
+            self.model.set(path, "l", [item, *self.model.node(path)["l"], 0, 1])
+            self.told.clear()  # of lists that changed in between
+            self.model.told.clear()
 
     @precondition(lambda self: self.model.in_turn)
     @rule(pick=PICK, values=TREES)
@@ -235,6 +317,7 @@ class Story(RuleBasedStateMachine):
         path, node = self.place(pick)
         node.replace(values)
         self.model.replace(path, values)
+        self.loosely = True
 
     @precondition(lambda self: self.model.in_turn)
     @rule(source=PICK, goal=PICK, key=KEYS)
@@ -243,17 +326,73 @@ class Story(RuleBasedStateMachine):
         to_path, to_node = self.place(goal)
         if len(from_path) + len(to_path) > 6 or (*to_path, key) == from_path:
             return
-        values = json_copy(self.model.node(from_path))
+        values = copy.deepcopy(self.model.node(from_path))
         # Lists of a copied state are the same objects: give the copy its own.
         to_node[key] = from_node
-        own_lists(to_node[key])
         self.model.set(to_path, key, values)
+        self.own_lists(to_node[key], (*to_path, key))
+
+    def own_lists(self, node: State, path: Path) -> None:
+        values = self.model.node(path)
+        for key, value in node.items():
+            if is_property(values, key):
+                continue
+            if isinstance(value, list):
+                node[key] = list(value)
+                self.model.set(path, key, value)
+            elif isinstance(value, State):
+                self.own_lists(value, (*path, key))
 
     @precondition(lambda self: self.model.in_turn)
     @rule(pick=PICK)
     def hold(self, pick: int) -> None:
         path, node = self.place(pick)
         self.held.append((node, path))
+
+    # -- properties and subscriptions
+
+    @precondition(lambda self: self.model.in_turn)
+    @rule(pick=PICK, how=st.sampled_from(["_p3", "p1", "p2", "items", "raw", "client"]))
+    def look(self, pick: int, how: str) -> None:
+        path, node = self.place(pick)
+        values = self.model.node(path)
+        if how == "items":
+            assert {key: plain(value) for key, value in node.items()} == values
+        elif how == "raw":
+            assert node.to_raw_state() == values
+        elif how == "client":
+            assert node.to_dict() == public(values)
+        else:
+            assert plain(node[how]) == values.get(how)
+
+    @rule(path=st.sampled_from(PATHS))
+    def subscribe(self, path: Path) -> None:
+        def subscriber(payload: dict[str, Any]) -> None:
+            values = plain(payload["previous_value"]), plain(payload["new_value"])
+            self.told.append((path, *values))
+
+        self.handles.append((self.ledger.root.subscribe_mutation(path, subscriber), path))
+        self.model.subscriptions.append(path)
+
+    @precondition(lambda self: self.handles)
+    @rule(pick=PICK)
+    def cancel(self, pick: int) -> None:
+        handle, path = self.handles.pop(pick % len(self.handles))
+        handle.cancel()
+        self.model.subscriptions.remove(path)
+
+    @invariant()
+    def same_was_told(self) -> None:
+        told, expected = self.told, self.model.told
+        if self.loosely:
+            assert sorted(path for path, *_ in told) == sorted(path for path, *_ in expected)
+        else:
+            assert len(told) == len(expected)
+            assert all(one in expected for one in told)
+            assert all(one in told for one in expected)
+        told.clear()
+        expected.clear()
+        self.loosely = False
 
     # -- clients
 
@@ -304,9 +443,13 @@ class Story(RuleBasedStateMachine):
 
     @invariant()
     def same_values(self) -> None:
-        assert self.ledger.root.to_raw_state() == self.model.values
-        assert self.ledger.view == self.model.values
-        assert self.neighbour.root == START
+        values = in_thread(self.ledger.root.to_raw_state)  # calculates nothing
+        if self.model.in_turn:
+            assert stored(values) == stored(self.model.values)
+        else:
+            assert values == self.model.values
+            assert self.ledger.view == self.model.values
+        assert self.neighbour.root == self.start
         assert self.ledger.in_turn == self.model.in_turn
 
     @invariant()
@@ -331,20 +474,6 @@ class Story(RuleBasedStateMachine):
             client.catch_up()
             assert client.doc == self.model.public()
         assert self.ledger.root.to_dict() == self.model.public()
-
-
-def json_copy(value: Any) -> Any:
-    import copy
-
-    return copy.deepcopy(value)
-
-
-def own_lists(node: State) -> None:
-    for key, value in node.items():
-        if isinstance(value, list):
-            node[key] = list(value)
-        elif isinstance(value, State):
-            own_lists(value)
 
 
 TestStory = Story.TestCase

@@ -438,6 +438,50 @@ def all_middlewares(app: App) -> Visit:
 
 
 @shape
+def errors_that_end_generators(app: App) -> Visit:
+    """They are made into others on their way, which must not hold the frames of a turn."""
+
+    @app.middleware()
+    def around(session: gr.Session) -> Generator[Any, Any, Any]:
+        yield
+
+    @app.middleware()
+    async def around_later(session: gr.Session) -> AsyncGenerator[Any, Any]:
+        yield
+
+    def fails(session: gr.Session, payload: str) -> None:
+        raise {"stop": StopIteration, "later": StopAsyncIteration, "exit": GeneratorExit}[payload]
+
+    @gr.handler(inline=True)
+    def fails_inline(session: gr.Session, payload: str) -> None:
+        fails(session, payload)
+
+    app.handlers.add(fails)
+    app.handlers.add(fails_inline)
+
+    async def visit(visitor: Visitor) -> None:
+        for error in ("stop", "later", "exit"):
+            for name in ("fails", "fails_inline"):
+                assert (await visitor.call(name, error))["code"] == "handler_error"
+
+    return visit
+
+
+@shape
+def generator_of_a_plain_middleware(app: App) -> Visit:
+    def around(session: gr.Session) -> Generator[Any, Any, Any]:
+        yield
+
+    app.middleware()(lambda session, payload: around(session))
+    app.handlers.add(plain)
+
+    async def visit(visitor: Visitor) -> None:
+        assert (await visitor.call("plain"))["code"] == "handler_error"
+
+    return visit
+
+
+@shape
 def callbacks(app: App) -> Visit:
     """Several callbacks of one event; some of them hold the session."""
 
@@ -640,6 +684,7 @@ def everything_printed(app: App) -> Visit:
     def speak(session: gr.Session) -> None:
         print("a line")
         print("a line without an end", end="")
+        print("x" * 20_000)
         session.notify("hello")
         session.log.error("bad")
 

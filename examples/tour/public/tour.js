@@ -5,6 +5,7 @@ import { connect } from "./greenroom.js";
 import { Cable, pullTheCable, putItBack } from "./cable.js";
 import { showCode } from "./code.js";
 import { showFrame } from "./frames.js";
+import { showRecord } from "./log.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -14,6 +15,7 @@ const label = new URLSearchParams(location.search).get("label") ?? "main";
 const gr = connect({ label, WebSocket: Cable });
 
 gr.onFrame(showFrame);
+gr.on("gr:log", showRecord);
 gr.onStatus(showStatus);
 showStatus(gr.status);
 gr.bind(document);

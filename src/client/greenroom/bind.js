@@ -13,9 +13,10 @@
  * @module
  */
 
+import { camera } from "./camera.js";
 import { Bytes } from "./codec.js";
-import { reader } from "./files.js";
-import { camera, isControl, payloadOf, showValue } from "./forms.js";
+import { carried, reader } from "./files.js";
+import { controlsOf, isControl, payloadOf, showValue } from "./forms.js";
 import { parsePath } from "./patch.js";
 import { sanitize, setAttribute } from "./sanitize.js";
 
@@ -25,6 +26,8 @@ import { sanitize, setAttribute } from "./sanitize.js";
 
 const DEBOUNCE = 150; // milliseconds
 const PREFIX = "data-gr-";
+const OURS = new Set(["submit", "camera-error"]); // events that have no other effect, once bound
+const READ_LATER = new Set(["payload", "key", "item"]); // where they are needed
 
 /** @type {WeakMap<Element, Greenroom>} */
 const bound = new WeakMap();
@@ -119,7 +122,8 @@ class Binder {
       case "each":
         return this.#each(/** @type {HTMLTemplateElement} */ (element), value, scope);
       default:
-        return undefined; // payload, key, item: read where they are needed
+        if (!READ_LATER.has(name)) console.warn(`greenroom: there is no attribute ${PREFIX}${name}`);
+        return undefined;
     }
   }
 
@@ -157,12 +161,15 @@ class Binder {
   #on(element, type, handler, scope) {
     const send = (/** @type {Event} */ event) => this.#send(element, event, handler, scope);
     if (type === "input") return this.#onInput(element, send);
-    const off = listen(element, type, (event) => {
-      if (type === "submit" || (type === "click" && element.getAttribute("href") === "#")) event.preventDefault();
+    if (type === "open") return void send(new Event("open")), () => {}; // it just did
+    const target = type === "hashchange" ? globalThis.window : element;
+    const off = listen(target, type, (event) => {
+      if (OURS.has(type) || (type === "click" && element.getAttribute("href") === "#")) event.preventDefault();
       for (const flush of [...this.#waiting]) flush();
-      send(event);
+      void send(event);
     });
-    const end = type === "snapshot" && element.tagName === "VIDEO" ? camera(/** @type {any} */ (element)) : null;
+    const tell = (/** @type {any} */ { message }) => this.gr.perform("gr:notify", { message, kind: "error" });
+    const end = type === "snapshot" && element.tagName === "VIDEO" ? camera(/** @type {any} */ (element), tell) : null;
     return () => {
       off();
       end?.();
@@ -202,23 +209,27 @@ class Binder {
 
   /** @param {Element} element @param {Event} event @param {string} handler @param {Scope | null} scope */
   async #send(element, event, handler, scope) {
-    const field = fields.get(element);
-    const settled = field?.sending();
+    const settled = this.#fieldsOf(element).map((field) => field.sending());
     const context = {
       event: event.type,
-      target: element.id || null,
+      target: element.getAttribute("id") || null, // `id` of a form may be a field of that name
       ...contextOf(scope, (path) => this.gr.get(path)),
     };
     let ok = false;
     try {
       const fixed = element.getAttribute(`${PREFIX}payload`);
       const payload = fixed === null ? await payloadOf(event, element, reader(this.gr, element)) : JSON.parse(fixed);
-      await this.gr.call(handler, payload, { context });
+      await this.gr.call(handler, await carried(this.gr, payload, element), { context });
       ok = true;
     } catch (error) {
       this.gr.refused(/** @type {any} */ (error), handler);
     }
-    settled?.(ok);
+    for (const settle of settled) settle(ok);
+  }
+
+  /** The fields whose values an event of this element sends. @param {Element} element */
+  #fieldsOf(element) {
+    return [element, ...controlsOf(element)].flatMap((one) => fields.get(one) ?? []);
   }
 
   // -- loops -----------------------------------------------------------------------------------
@@ -240,6 +251,9 @@ class Binder {
           rows.delete(key);
         }
       }
+      const focused = template.ownerDocument.activeElement;
+      // Nodes that are moved lose the focus, so its row stays where it is and the others move.
+      const still = template.parentNode?.contains(focused) && [...rows.values()].find((row) => row.holds(focused));
       /** @type {ChildNode} */
       let after = template;
       for (const key of keys) {
@@ -250,7 +264,8 @@ class Binder {
           row = new Row(template, (nodes) => this.scan(nodes, scope));
           rows.set(key, row);
         }
-        if (after.nextSibling !== row.start) after.after(...row.nodes());
+        if (row === still) row.pushBehind(after.nextSibling);
+        else if (after.nextSibling !== row.start) after.after(...row.nodes());
         after = row.end;
       }
       const select = template.closest("select");
@@ -285,6 +300,21 @@ class Row {
       if (node === this.end) break;
     }
     return nodes;
+  }
+
+  /** @param {Element | null} element */
+  holds(element) {
+    return this.nodes().some((node) => node.contains(element));
+  }
+
+  /** Put what stands between `first` and this row behind it; the row does not move. @param {ChildNode | null} first */
+  pushBehind(first) {
+    const behind = this.end.nextSibling;
+    for (let node = first; node && node !== this.start; ) {
+      const next = node.nextSibling;
+      this.start.parentNode?.insertBefore(node, behind);
+      node = next;
+    }
   }
 
   remove() {

@@ -63,6 +63,8 @@ export class Greenroom {
   #handlers = new Map();
   /** @type {{type: string, args: any[]}[]} */
   #late = [];
+  /** @type {Set<string>} */
+  #unheard = new Set();
   /** @type {Map<string, number>} */
   #subscriptions = new Map();
   /** @type {Map<string, Record<string, Callback>>} */
@@ -176,9 +178,13 @@ export class Greenroom {
     if (known) return void Object.assign(known, functions);
     const own = { ...functions };
     this.#exposed.set(module, own);
-    this.on(`gr:call ${module}`, (name, args) => {
-      if (!Object.hasOwn(own, name)) throw new GreenroomError("not_found", `${module} exposes no ${name}`);
-      return own[name]?.(...args);
+    this.on(`gr:call ${module}`, async (name, args) => {
+      try {
+        if (!Object.hasOwn(own, name)) throw new GreenroomError("not_found", `${module} exposes no ${name}`);
+        await own[name]?.(...args);
+      } catch (error) {
+        this.refused(/** @type {any} */ (error), `gr:call ${module}.${name}`);
+      }
     });
   }
 
@@ -281,6 +287,11 @@ export class Greenroom {
   /** Answer a question of the server. @param {number} call @param {any} value */
   answer(call, value) {
     this.#submit("gr:answer", { call, value }, {});
+  }
+
+  /** Do what the server could ask for, or what the page has put in its place. @param {string} type @param {any} data */
+  perform(type, data) {
+    this.#dispatch(type, [data, this.label]);
   }
 
   /** Call what the page exposed, now or as soon as it does. @param {string} module @param {string} name @param {any[]} args */
@@ -398,10 +409,18 @@ export class Greenroom {
       }
     } else if (!type.startsWith("gr:") || type.includes(" ")) {
       this.#late.push({ type, args });
-      if (this.#late.length > LATE_EVENTS) this.#late.shift();
+      if (this.#late.length > LATE_EVENTS) this.#forgetOldest();
     } else if (globalThis.document) {
       guard(`${type} failed`, () => builtIn(this, type, data));
     }
+  }
+
+  /** Nobody took it in all this time. It is said once for each type. */
+  #forgetOldest() {
+    const type = this.#late.shift()?.type ?? "";
+    if (this.#unheard.has(type)) return;
+    this.#unheard.add(type);
+    console.warn(`greenroom: nothing handles ${type}: the oldest of ${LATE_EVENTS} that wait are forgotten`);
   }
 
   // -- the connection --------------------------------------------------------------------------

@@ -29,9 +29,10 @@ const running = new WeakMap();
 /**
  * Send a file (or Blob) to the server; resolves with what names it in a payload.
  *
- * @param {Greenroom} gr @param {Blob} file @param {UploadOptions & {element?: Element | null}} [options]
+ * @param {Greenroom} gr @param {Blob} file @param {UploadOptions & {element?: Element | null, bytes?: boolean}} [options] with
+ * `bytes` the handler gets bytes, as if they had come in the payload
  */
-export async function upload(gr, file, { name, progress, signal, element = null } = {}) {
+export async function upload(gr, file, { name, progress, signal, element = null, bytes = false } = {}) {
   const about = { name: name ?? (file instanceof File ? file.name : "file"), size: file.size, mime: file.type };
   /** @param {number} sent @param {boolean} done @param {Error | null} error */
   const tell = (sent, done = false, error = null) => {
@@ -40,7 +41,7 @@ export async function upload(gr, file, { name, progress, signal, element = null 
   };
   let told;
   try {
-    told = await gr.call("gr:upload", about, { signal });
+    told = await gr.call("gr:upload", bytes ? { ...about, bytes } : about, { signal });
     tell(0);
     if (signal?.aborted) throw aborted(); // perhaps just now
     if (ADDRESS.test(told.url ?? "")) await post(gr.address(told.url), file, tell, signal);
@@ -124,6 +125,18 @@ export function reader(gr, element) {
     }
     return { name, type, data: await upload(gr, file, { signal: control.signal, element }) };
   };
+}
+
+/**
+ * A payload that may be sent: bytes that are too large for a frame go up beside the stream, and are
+ * bytes again when a handler sees them.
+ *
+ * @param {Greenroom} gr @param {any} payload @param {Element} element
+ */
+export async function carried(gr, payload, element) {
+  if (!(payload instanceof Bytes) || payload.bytes.length <= (gr.maxFrameIn / 2 || Infinity)) return payload;
+  const file = new File([/** @type {BlobPart} */ (payload.bytes)], payload.name, { type: payload.mime });
+  return upload(gr, file, { element, bytes: true });
 }
 
 /**

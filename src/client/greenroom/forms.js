@@ -1,24 +1,45 @@
 /**
  * Form controls: what their events carry, and how a value of the state is shown in one.
  *
- * | control or event        | payload                                        |
- * |-------------------------|------------------------------------------------|
- * | text, textarea, radio   | string                                         |
- * | number, range           | number; null for a number that is none          |
- * | checkbox                | bool                                           |
- * | select                  | string; with `multiple` a list of them         |
- * | date, time              | ISO 8601 string                                |
- * | file                    | list of {name, type, data}; see files.js       |
- * | form (submit)           | {name of a control: its payload}               |
- * | click, key              | {ctrl, shift, alt, meta}, and `key` for keys   |
- * | snapshot of a video     | PNG bytes                                      |
- * | a CustomEvent           | its `detail`                                   |
+ * | element, event | payload |
+ * |---|---|
+ * | text, textarea, `change` | the string |
+ * | text, textarea, `input` | the string, 150 ms after the last key |
+ * | number | a number; null when it is none |
+ * | range | a number |
+ * | checkbox | true or false |
+ * | radio | the string in its `value` |
+ * | select | the string in the option's `value` |
+ * | select with `multiple` | a list of strings |
+ * | date | ISO 8601, `2026-11-21`; null when it is empty |
+ * | time | ISO 8601, `10:30:00`; null when it is empty |
+ * | datetime-local | ISO 8601, `2026-11-21T10:30:00`; null when it is empty |
+ * | month, week | `2026-11`, `2026-W47`; null when it is empty |
+ * | color | `#rrggbb` |
+ * | file | a list of `{name, type, data}`; `data` is bytes, or a `gr.File` when it is large |
+ * | video, `snapshot` | PNG bytes, of the size of the video |
+ * | video, `camera-error` | `{reason, message}`: why the camera does not start |
+ * | click, dblclick, mouse and pointer events | `{ctrl, shift, alt, meta}` |
+ * | keydown, keyup | `{ctrl, shift, alt, meta, key}` |
+ * | anything with `data-gr-payload` | the JSON that stands there |
+ * | anything inside `data-gr-each` | as elsewhere; `context` has the key and the value of its row |
+ * | form, `submit` | `{name of a control: its payload}` |
+ * | form, fieldset, `change` or `input` | the same, whenever one of them changes |
+ * | details, popover, dialog, `toggle` | true when it is open now |
+ * | anything, `open` | `{page, params}` of the address, once, when it comes to life |
+ * | anything, `hashchange` | `{page, params}` of the address, after a link or the way back |
+ * | a `CustomEvent` of your own | its `detail` |
+ * | other events | of a control, its payload as above; else null |
+ *
+ * `greenroom doctor --events` shows a handler for each: `src/cli/events.py` is the list of them.
  *
  * @module
  */
 
+import { snapshot } from "./camera.js";
 import { Bytes, put } from "./codec.js";
 import { get } from "./patch.js";
+import { route } from "./route.js";
 
 /** @typedef {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} Control */
 
@@ -29,16 +50,33 @@ export function isControl(element) {
 
 /** @typedef {(file: File) => Promise<any>} Read */
 
+const MOUSE = /^(click|dblclick|contextmenu|(mouse|pointer).*)$/;
+
 /** What an event tells the server; a promise, because files are read. @param {Event} event @param {Element} element @param {Read} [read] */
 export async function payloadOf(event, element, read = readFile) {
+  const type = event.type;
   if ("detail" in event && event.constructor.name === "CustomEvent") return event.detail;
-  if (event.type === "snapshot") return snapshot(/** @type {HTMLVideoElement} */ (element));
-  if (event.type === "submit") return formValue(/** @type {HTMLFormElement} */ (element), read);
+  if (type === "snapshot") return snapshot(/** @type {HTMLVideoElement} */ (element));
+  if (type === "open" || type === "hashchange") return route();
+  if (type === "toggle") return isOpen(event, element);
   const { ctrlKey, shiftKey, altKey, metaKey, key } = /** @type {KeyboardEvent} */ (event);
-  if (/^key/.test(event.type)) return { ctrl: ctrlKey, shift: shiftKey, alt: altKey, meta: metaKey, key };
-  if (isControl(element) && !/^(dbl)?click$/.test(event.type)) return controlValue(element, read);
+  if (/^key/.test(type)) return { ctrl: ctrlKey, shift: shiftKey, alt: altKey, meta: metaKey, key };
+  if (isControl(element) && !MOUSE.test(type)) return controlValue(element, read);
+  if (groupOf(element) && /^(submit|change|input)$/.test(type)) return groupValue(element, read);
   if (ctrlKey !== undefined) return { ctrl: ctrlKey, shift: shiftKey, alt: altKey, meta: metaKey };
   return null;
+}
+
+/** Of details, popovers and dialogs. @param {any} event @param {any} element */
+function isOpen(event, element) {
+  if (typeof element.open === "boolean") return element.open;
+  return event.newState === undefined ? null : event.newState === "open";
+}
+
+/** The class of a form or fieldset. Not by its tag: a field called "tagName" would answer for it. @param {Element} element */
+function groupOf(element) {
+  const { HTMLFormElement: form, HTMLFieldSetElement: set } = globalThis;
+  return [form, set].find((one) => one && element instanceof one);
 }
 
 /** @param {Control} control @param {Read} [read] @returns {Promise<any>} */
@@ -51,6 +89,13 @@ export async function controlValue(control, read = readFile) {
       const number = /** @type {HTMLInputElement} */ (control).valueAsNumber;
       return Number.isNaN(number) ? null : number;
     }
+    case "time":
+    case "datetime-local": // ISO 8601 has seconds where it stands for a moment
+      return control.value ? control.value.replace(/^(.*T)?\d\d:\d\d$/, "$&:00") : null;
+    case "date":
+    case "month":
+    case "week":
+      return control.value || null;
     case "select-multiple":
       return Array.from(/** @type {HTMLSelectElement} */ (control).selectedOptions, (option) => option.value);
     case "file":
@@ -60,14 +105,20 @@ export async function controlValue(control, read = readFile) {
   }
 }
 
-/** @param {HTMLFormElement} form @param {Read} read */
-async function formValue(form, read) {
+/** The controls of a form or fieldset; none for other elements. @param {Element} group @returns {Control[]} */
+export function controlsOf(group) {
+  const owner = groupOf(group);
+  // The getter of the prototype: a field called "elements" would answer in its place.
+  const elements = owner && Object.getOwnPropertyDescriptor(owner.prototype, "elements")?.get?.call(group);
+  return [...(elements ?? [])].filter(isControl);
+}
+
+/** @param {Element} group @param {Read} read */
+async function groupValue(group, read) {
   /** @type {Record<string, any>} */
   const result = {};
-  // The getter of the prototype: a field called "elements" would answer in its place.
-  const elements = Object.getOwnPropertyDescriptor(HTMLFormElement.prototype, "elements")?.get?.call(form);
-  for (const element of elements) {
-    if (!isControl(element) || !element.name || element.disabled) continue;
+  for (const element of controlsOf(group)) {
+    if (!element.name || element.disabled) continue;
     if (/^(submit|button|reset|image)$/.test(element.type)) continue;
     if (element.type === "radio" && !(/** @type {HTMLInputElement} */ (element).checked)) put(result, element.name, get(result, [element.name]) ?? null);
     else put(result, element.name, await controlValue(element, read));
@@ -79,47 +130,6 @@ async function formValue(form, read) {
 async function readFile(file) {
   const data = new Bytes(new Uint8Array(await file.arrayBuffer()), file.type, file.name);
   return { name: file.name, type: file.type, data };
-}
-
-/** A picture of what a video shows. @param {HTMLVideoElement} video @returns {Promise<Bytes>} */
-export async function snapshot(video) {
-  const canvas = document.createElement("canvas");
-  canvas.width = video.videoWidth;
-  canvas.height = video.videoHeight;
-  canvas.getContext("2d")?.drawImage(video, 0, 0);
-  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-  if (!blob) throw new Error("the video shows nothing yet");
-  return new Bytes(new Uint8Array(await blob.arrayBuffer()), "image/png", "snapshot.png");
-}
-
-/**
- * Make a video the face of a camera: the first click (or Enter) starts it, each further one fires
- * `snapshot`. Returns a function that ends it.
- *
- * @param {HTMLVideoElement} video
- */
-export function camera(video) {
-  /** @type {MediaStream | null} */
-  let stream = null;
-  const act = async () => {
-    if (stream) return void video.dispatchEvent(new Event("snapshot"));
-    stream = await navigator.mediaDevices.getUserMedia({ video: true });
-    video.srcObject = stream;
-    video.muted = true;
-    await video.play();
-  };
-  const shoot = () => void act().catch((error) => console.error("greenroom: the camera did not start:", error));
-  const key = (/** @type {KeyboardEvent} */ event) => event.key === "Enter" && shoot();
-  if (!video.hasAttribute("tabindex")) video.tabIndex = 0;
-  if (!video.hasAttribute("role")) video.setAttribute("role", "button");
-  if (!video.hasAttribute("aria-label")) video.setAttribute("aria-label", "Camera: start, then take a picture");
-  video.addEventListener("click", shoot);
-  video.addEventListener("keydown", key);
-  return () => {
-    video.removeEventListener("click", shoot);
-    video.removeEventListener("keydown", key);
-    stream?.getTracks().forEach((track) => track.stop());
-  };
 }
 
 /** Show a value of the state. @param {Control} control @param {any} value */
@@ -139,10 +149,15 @@ export function showValue(control, value) {
       for (const option of /** @type {HTMLSelectElement} */ (control).options) option.selected = chosen.has(option.value);
       return;
     }
+    case "time":
+    case "datetime-local":
+      if (control.value && control.value === String(value ?? "").replace(/:00$/, "")) return;
+      break;
     case "number":
       if (value !== null && input.valueAsNumber === Number(value)) return; // "1." is 1 already
   }
-  const text = value === null || value === undefined ? "" : String(value);
+  const none = control.type === "color" ? "#000000" : ""; // a colour there always is
+  const text = value === null || value === undefined ? none : String(value);
   if (control.value === text) return;
   const focused = control.ownerDocument.activeElement === control && "selectionStart" in control;
   const [start, end] = focused ? [input.selectionStart, input.selectionEnd] : [null, null];
