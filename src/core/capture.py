@@ -187,17 +187,27 @@ class Router(io.TextIOBase):
         self.real = real
 
     def write(self, text: str, /) -> int:
-        written = self.real.write(text)
+        try:
+            written = self.real.write(text)
+        except OSError as error:
+            # Nobody reads it any more. That is no fault of the handler that prints.
+            if not self.copy(text):
+                raise
+            _tell_of_loss(error)
+            return len(text)
         if text:
             self.copy(text)
         return written
 
-    def copy(self, text: str) -> None:
-        """Give the right log what the real stream was given."""
-        if self is _router:
-            found = destination()
-            if found is not None and not _is_a_record(sys._getframe(2)):
-                found[0].printed(text, found[1])
+    def copy(self, text: str) -> bool:
+        """Give the right log what the real stream was given; false when there is none."""
+        if self is not _router:
+            return False
+        found = destination()
+        if found is None or _is_a_record(sys._getframe(2)):
+            return False
+        found[0].printed(text, found[1])
+        return True
 
     @property
     def buffer(self) -> Any:
@@ -208,7 +218,12 @@ class Router(io.TextIOBase):
             self.write(line)
 
     def flush(self) -> None:
-        self.real.flush()
+        try:
+            self.real.flush()
+        except OSError as error:
+            if self is not _router or destination() is None:
+                raise
+            _tell_of_loss(error)
 
     def close(self) -> None:
         """Not ours to close: the interpreter closes the real stream."""
@@ -275,6 +290,14 @@ class _Nowhere(io.TextIOBase):
         return len(text)
 
 
+def _tell_of_loss(error: OSError) -> None:
+    """Say once that stdout is gone; where it is heard is the business of logging."""
+    global _lost
+    if not _lost:
+        _lost = True
+        logging.getLogger("greenroom").warning("stdout takes nothing any more: %s", error)
+
+
 def _is_a_record(frame: FrameType | None) -> bool:
     """Whether a handler of ``logging`` writes what we hear as a record, too."""
     for _ in range(LOGGING_DEPTH):
@@ -329,17 +352,19 @@ def _is_unheard(name: str) -> bool:
 _lock = threading.Lock()
 _installs = 0  # how many want the output; the router stays in place while others hold it
 _router: Router | None = None
+_lost = False  # whether it was said that stdout is gone
 _above = logging.Logger("greenroom.capture")  # noqa: LOG001 outside of the tree of loggers
 _above.addHandler(_AboveRoot())
 
 
 def install() -> None:
     """Begin to route output. Counted: every call wants its `uninstall`."""
-    global _installs, _router
+    global _installs, _lost, _router
     with _lock:
         _installs += 1
         if not isinstance(sys.stdout, Router):
             # The first time; or somebody put another stream there, which is the real one now.
+            _lost = False
             _router = Router(cast("TextIO | None", sys.stdout) or cast("TextIO", _Nowhere()))
             sys.stdout = _router
         if logging.root.parent is None:
