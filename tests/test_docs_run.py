@@ -101,7 +101,11 @@ def test_the_security_page_names_settings_that_exist_and_forgets_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [f"docs/{name}.md" for name in ("globals", "operations", "reload", "state", "testing")]
+    "page",
+    [
+        f"docs/{name}.md"
+        for name in ("events", "globals", "operations", "reload", "state", "testing")
+    ],
 )
 def test_the_blocks_of_a_page_are_one_program(arun: Any, page: str) -> None:
     arun(lambda: run_page(ROOT / page))
@@ -168,42 +172,6 @@ def test_the_server_of_the_deploying_page_drains_before_it_goes(arun: Any) -> No
 
 
 # -- docs/client.md -------------------------------------------------------------------------------
-
-
-PAYLOADS: list[tuple[str, Any, dict[str, Any]]] = [
-    ("search", "chairs", {"query": "chairs"}),
-    ("set_amount", 2.5, {"amount": 2.5}),
-    ("set_amount", None, {"amount": None}),
-    ("agree", True, {"agreed": True}),
-    ("choose", ["a", "b"], {"chosen": ["a", "b"]}),
-    ("set_day", "2026-11-21", {"day": "2026-11-21"}),
-    ("upload", [{"name": "a.txt", "type": "text/plain", "data": {"$bytes": "YQ=="}}],
-     {"files": ["a.txt"]}),
-    ("order", {"item": "chair", "quantity": 2, "gift": False}, {"order": "2 x chair"}),
-    ("pressed", {"key": "Enter", "ctrl": True, "shift": False, "alt": False, "meta": False},
-     {"sent": True}),
-    ("photo", {"$bytes": "YQ==", "mime": "image/png", "name": "snapshot.png"},
-     {"photo": {"$bytes": "YQ==", "mime": "image/png", "name": "snapshot.png"}}),
-]  # fmt: skip
-
-
-def test_the_handlers_of_the_client_page_take_what_elements_send(arun: Any) -> None:
-    async def story() -> None:
-        names = await run_page(ROOT / "docs/client.md")
-        stubs = [names[stub] for stub in dict.fromkeys(row[0] for row in PAYLOADS)]
-        async with App(state={"rows": ["a", "b"]}, handlers=[*stubs, names["remove"]]) as app:
-            visitor = await Visitor(app).open()
-            for handler, payload, expected in PAYLOADS:
-                assert await visitor.call(handler, payload) is None, handler
-                patch = next(f for f in reversed(visitor.frames) if f["type"] == "gr:state")
-                assert patch["data"]["="] == {f"/{k}": v for k, v in expected.items()}
-            for handler, payload in (("agree", 1), ("choose", "a"), ("order", {"item": "x"})):
-                assert (await visitor.call(handler, payload))["code"] == "bad_payload"
-            await visitor.call("remove", context={"index": 0, "row": "a"})
-            assert visitor.session.state["rows"] == ["b"]
-            visitor.line.close()
-
-    arun(story)
 
 
 def test_the_python_client_of_the_client_page_watches(

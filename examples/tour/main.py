@@ -128,6 +128,28 @@ def check_out(state, session):
     session.download(state["_coat"])
 
 
+# ---------------------------------------------------------------- a picture
+
+
+def take_picture(state, payload: bytes):
+    """A click on the camera sends a PNG. In the state it is an image that the page shows."""
+    state["picture"] = payload
+
+
+# ---------------------------------------------------------------- a question
+
+
+async def strike(state, session):
+    """What is assigned before the question is on the page while it stands."""
+    state["stage"] = "The crew waits for your word"
+    answer = await session.confirm("Strike the set? It cannot be put back.", timeout=30)
+    state["stage"] = {
+        True: "The set is gone",
+        False: "The set stays",
+        None: "Nobody said a word, so the set stays",  # after 30 seconds
+    }[answer]
+
+
 # ---------------------------------------------------------------- a live table
 
 ACTS = {
@@ -231,6 +253,8 @@ gr.init_state(
         "seats": 40,
         "guests": [],
         "coat": None,
+        "picture": None,
+        "stage": "The set stands",
         "acts": ACTS,
         "selling": False,
         "applause": 0,
@@ -242,6 +266,8 @@ gr.init_state(
             "job": _source(start_job, _paint, cancel_job),
             "form": _source(Booking, reserve),
             "files": _source(check_in, check_out),
+            "camera": _source(take_picture),
+            "question": _source(strike),
             "table": _source(open_sales, sell, close_sales, buy),
             "shared": _source(applaud, _hear_applause, _take_a_seat),
             "windows": _source(_count_windows),

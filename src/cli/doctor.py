@@ -30,7 +30,7 @@ each with its file and line, and those that were left out.
 With --events show, instead, what the events of a page carry: for each kind of element the HTML that
 binds it, the payload that arrives, and a handler to copy. With a NAME show that one:
 
-  greenroom doctor --events              all of them
+  greenroom doctor --events              (all of them)
   greenroom doctor --events date         <input type="date">, and its handler
   greenroom doctor --events snapshot     a camera, and its handler
 

@@ -226,7 +226,7 @@ class Upload:
             self.touch()
 
     def handed_over(self) -> None:
-        """The payload that names it was accepted: bytes are the app's now, and held here no more."""
+        """The payload that names it was accepted: bytes are the app's now, not held here."""
         if self.in_memory and self.state == "claimed":
             self.end()
 

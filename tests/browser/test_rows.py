@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from playwright.async_api import Page, expect
-from tests.browser.conftest import Server, Visit
+from tests.browser.conftest import Server, Visit, Watch
 
 Serve = Callable[..., Server]
 
@@ -132,3 +132,32 @@ async def test_rows_of_a_list_stay_by_their_place(visit: Visit, rows: Server) ->
     await page.evaluate("gr.call('take_rows', ['two'])")
     await expect(page.locator("#rows button")).to_have_text(["two"])
     await expect(first).to_have_value("a note")
+
+
+async def test_the_field_of_a_form_shows_the_state_again_when_the_form_was_answered(
+    visit: Visit, rows: Server, watch: Watch
+) -> None:
+    watch.expect("chat was refused")
+    page = await opened(visit, rows)
+    field = page.locator("#chat [name=text]")
+    for said in (["hello"], ["hello", "you"]):
+        await field.press_sequentially(said[-1])
+        await field.press("Enter")
+        await expect(page.locator("#said")).to_have_text(json.dumps(said, separators=(",", ":")))
+        await expect(field).to_have_value("")
+        await expect(field).to_be_focused()
+    await field.press_sequentially("rude")
+    async with page.expect_console_message():
+        await field.press("Enter")
+    await expect(field).to_have_value("rude")  # refused: it stays, to be mended
+
+
+async def test_a_form_with_a_field_called_id_has_its_own_id(visit: Visit, rows: Server) -> None:
+    page = await opened(visit, rows)
+    target = await page.evaluate(
+        """() => new Promise((done) => {
+            gr.onFrame((way, { type, context }) => type === "chat" && done(context.target));
+            document.getElementById("chat").requestSubmit();
+        })"""
+    )
+    assert target == "chat"

@@ -20,7 +20,7 @@ SOURCE = (ROOT / "examples/tour/main.py").read_text("utf-8")
 BROKEN_LINE = r"WebSocket connection|net::ERR_"  # what Chromium says when the network fails
 
 CARDS = [
-    *("counter", "stream", "job", "form", "files"),
+    *("counter", "stream", "job", "form", "files", "camera", "question"),
     *("table", "shared", "windows", "crash", "cable"),
 ]
 
@@ -227,7 +227,7 @@ async def test_the_form_shows_what_a_visitor_typed_as_text(visit: Visit, tour: S
     await page.get_by_label("Email").fill("a@b.c")
     await button(page, "form", "Reserve").click()
     await expect(page.locator("#form .chips li span")).to_have_text(name)
-    await expect(page.locator("main img")).to_have_count(0)
+    await expect(page.locator("#form img")).to_have_count(0)
 
 
 async def test_a_file_goes_there_and_back(visit: Visit, tour: Server) -> None:
@@ -246,6 +246,33 @@ async def test_a_file_goes_there_and_back(visit: Visit, tour: Server) -> None:
     download = await waiting.value
     assert download.suggested_filename == "coat.bin"
     assert Path(await download.path()).read_bytes() == content
+
+
+async def test_a_picture_is_taken_and_shown(visit: Visit, tour: Server) -> None:
+    page = await visit(tour.url, permissions=["camera"])
+    await live(page)
+    picture = page.get_by_role("img", name="Your picture")
+    await expect(picture).to_be_hidden()
+    camera = page.get_by_role("button", name="Camera")
+    await camera.click()
+    await expect(camera).to_have_js_property("paused", False)
+    await expect(camera).not_to_have_js_property("videoWidth", 0)
+    await camera.click()
+    width = await camera.evaluate("video => video.videoWidth")
+    await expect(picture).to_have_js_property("naturalWidth", width)
+    await expect(picture).to_be_visible()
+
+
+async def test_a_question_waits_for_its_answer(visit: Visit, tour: Server) -> None:
+    page = await visit(tour.url)
+    await live(page)
+    stage = page.locator("#stage")
+    for name, then in (("Cancel", "The set stays"), ("OK", "The set is gone")):
+        await button(page, "question", "Strike the set").click()
+        await expect(stage).to_have_text("The crew waits for your word")
+        await page.get_by_role("alertdialog").get_by_role("button", name=name).click()
+        await expect(stage).to_have_text(then)
+    await expect(button(page, "question", "Strike the set")).to_be_focused()
 
 
 async def test_the_table_lives_cell_by_cell(visit: Visit, tour: Server) -> None:

@@ -368,3 +368,30 @@ def test_an_open_session_is_small_and_free_of_circles() -> None:
     finally:
         tracemalloc.stop()
         gc.enable()
+
+
+def test_who_comes_in_the_middle_gets_all_that_an_undo_gives_back() -> None:
+    """What a snapshot beside the turn left out is sent afterwards, whatever became of the turn."""
+    for end in ("commit", "undo", "rollback"):
+        ledger = Template({"n": {"day": None, "list": [1]}, "k": 1, "late": 1}).open()
+        ledger.open()
+        ledger.root["n"]["day"] = dt.date(2020, 1, 2)  # needs an encoder, which waits for the turn
+        ledger.commit(False)
+        ledger.open()
+        ledger.root["k"] = 2
+        assert ledger.ship(foreign=True) is not None
+        ledger.shipped()
+        ledger.root["late"] = 2
+        ledger.root["n"].append("list", 2)
+        assert seen(ledger.snapshot(foreign=True)) == {"n": {}, "k": 2}
+        if end == "undo":
+            ledger.undo()
+        if end == "rollback":
+            ledger.rollback(True)
+        patch = patch_of(ledger)
+        assert patch is not None
+        after = {"/k": 1, "/late": 1, "/n/list": [1]}
+        if end == "commit":
+            after = {"/late": 2, "/n/list": [1, 2]}
+        assert patch == {"=": {**after, "/n/day": "2020-01-02"}}
+        assert patch_of(ledger) is None

@@ -5,6 +5,7 @@ import test from "node:test";
 import { contextOf, resolve, textOf } from "../../src/client/greenroom/bind.js";
 import { Bytes } from "../../src/client/greenroom/codec.js";
 import { controlValue, payloadOf } from "../../src/client/greenroom/forms.js";
+import { hashOf, route } from "../../src/client/greenroom/route.js";
 import { safeTarget, safeUrl } from "../../src/client/greenroom/sanitize.js";
 
 const outer = { outer: null, path: ["rows", "r.1"], key: "r.1", keyName: "id", itemName: "row" };
@@ -52,6 +53,26 @@ test("URLs that may stand in attributes", () => {
   ]);
 });
 
+test("pages are hash routes", () => {
+  const cases = [
+    ["", { page: "", params: {} }],
+    ["#", { page: "", params: {} }],
+    ["#cart", { page: "cart", params: {} }],
+    ["#list%2Fall?q=a+b%26c&n=1", { page: "list/all", params: { q: "a b&c", n: "1" } }],
+    ["#caf%C3%A9?a=?b", { page: "café", params: { a: "?b" } }],
+    ["#100%", { page: "100%", params: {} }],
+    ["#?x", { page: "", params: { x: "" } }],
+  ];
+  for (const [hash, there] of cases) assert.deepEqual(route(hash), there, hash);
+  for (const there of [{ page: "a/b c?d#e", params: { "&": "=", é: "☕" } }, { page: "", params: {} }]) {
+    assert.deepEqual(route(`#${hashOf(there)}`), there);
+  }
+  assert.equal(hashOf({ page: "p", params: { a: null, b: undefined, c: 0 } }), "p?c=0");
+  assert.equal(hashOf({}), "");
+  const { params } = route("#p?__proto__=x");
+  assert.ok(Object.hasOwn(params, "__proto__"));
+});
+
 test("payloads of controls", async () => {
   const file = new File([Uint8Array.of(1, 2)], "a.bin", { type: "a/b" });
   const cases = [
@@ -64,6 +85,15 @@ test("payloads of controls", async () => {
     [{ type: "select-one", value: "b" }, "b"],
     [{ type: "select-multiple", selectedOptions: [{ value: "a" }, { value: "c" }] }, ["a", "c"]],
     [{ type: "date", value: "2024-05-06" }, "2024-05-06"],
+    [{ type: "date", value: "" }, null],
+    [{ type: "time", value: "10:30" }, "10:30:00"],
+    [{ type: "time", value: "10:30:05" }, "10:30:05"],
+    [{ type: "time", value: "10:30:05.250" }, "10:30:05.250"],
+    [{ type: "time", value: "" }, null],
+    [{ type: "datetime-local", value: "2024-05-06T10:30" }, "2024-05-06T10:30:00"],
+    [{ type: "datetime-local", value: "2024-05-06T10:30:05" }, "2024-05-06T10:30:05"],
+    [{ type: "month", value: "2024-05" }, "2024-05"],
+    [{ type: "week", value: "" }, null],
     [{ type: "file", files: [file] }, [{ name: "a.bin", type: "a/b", data: new Bytes(Uint8Array.of(1, 2), "a/b", "a.bin") }]],
   ];
   for (const [control, payload] of cases) assert.deepEqual(await controlValue(control), payload, control.type);
@@ -79,6 +109,11 @@ test("payloads of events", async () => {
   });
   assert.equal(await payloadOf({ type: "change" }, field), "x");
   assert.equal(await payloadOf({ type: "toggle" }, button), null);
+  assert.equal(await payloadOf({ type: "toggle", newState: "open" }, button), true);
+  assert.equal(await payloadOf({ type: "toggle", newState: "closed" }, button), false);
+  assert.equal(await payloadOf({ type: "toggle", newState: "open" }, { ...button, open: false }), false);
+  assert.deepEqual(await payloadOf({ type: "mouseenter", ...keys }, field), { ctrl: true, shift: false, alt: false, meta: true });
+  assert.equal(await payloadOf({ type: "focus" }, field), "x");
   const custom = new (class CustomEvent extends Event {
     detail = { mine: 1 };
   })("chosen");

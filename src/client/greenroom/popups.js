@@ -151,9 +151,10 @@ function dress() {
         background: none; color: inherit; font: inherit; font-size: 1.2rem; cursor: pointer; }
       .gr-dialog { max-width: min(28rem, 90vw); padding: 1.25rem; border: 0; border-radius: .6rem; background: Canvas;
         color: CanvasText; box-shadow: 0 10px 40px rgb(0 0 0 / .35); font: 15px/1.5 system-ui, sans-serif; }
+      .gr-dialog[open] { display: grid; gap: 1rem; }
       .gr-dialog::backdrop { background: rgb(0 0 0 / .4); }
-      .gr-dialog h2 { margin: 0 0 .5rem; font-size: 1.1rem; }
-      .gr-dialog p { margin: 0 0 1rem; white-space: pre-line; overflow-wrap: anywhere; }
+      .gr-dialog h2 { margin: 0; font-size: 1.1rem; }
+      .gr-dialog p { margin: 0; white-space: pre-line; overflow-wrap: anywhere; }
       .gr-buttons { display: flex; justify-content: flex-end; gap: .5rem; }
       .gr-buttons button { padding: .4rem 1rem; border: 1px solid; border-radius: .35rem; background: none; color: inherit;
         font: inherit; cursor: pointer; }

@@ -19,6 +19,8 @@ gr.init_state(
             "second": {"rooms": [{"guests": ["w"]}]},
         },
         "seen": {},
+        "draft": "",
+        "said": [],
     }
 )
 
@@ -51,3 +53,9 @@ def rename(state: Any, context: Any, payload: str) -> None:
 
 def take_rows(state: Any, payload: list[str]) -> None:
     state["rows"] = [{"title": title, "last": ""} for title in payload]
+
+
+def chat(state: Any, payload: dict[str, str]) -> None:
+    if payload["text"] == "rude":
+        raise ValueError("not here")
+    state.append("said", payload["text"])
