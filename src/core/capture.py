@@ -40,6 +40,7 @@ __all__ = [
 
 OURS: Final = {"greenroom_said_it": True}  # marks log records that are in a log already
 LONGEST_LINE: Final = 8_192  # a line without an end becomes a record at this length
+MOST_BEGUN: Final = 64  # lines without an end in one log
 #: What moves a terminal's cursor or sets its colours and title.
 ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
@@ -156,17 +157,19 @@ class Lines:
             done.append((_shown(rest), handler))
             rest, cut = "", True
         if rest or cut:
+            if len(self._begun) >= MOST_BEGUN:
+                done += self.rest()
             self._begun[who] = (rest, handler)
         return done
 
     def rest(self) -> list[tuple[str, str | None]]:
-        """Take what was begun and not ended."""
+        """Take what was begun and not ended, the oldest first."""
         result: list[tuple[str, str | None]] = []
         while self._begun:
             try:
-                text, handler = self._begun.popitem()[1]
-            except KeyError:  # its thread went on meanwhile
-                break
+                text, handler = self._begun.pop(next(iter(self._begun)))
+            except (KeyError, RuntimeError, StopIteration):  # a thread went on meanwhile
+                continue
             if text:
                 result.append((_shown(text), handler))
         return result
