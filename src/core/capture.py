@@ -14,6 +14,7 @@ Threads. ``install`` and ``uninstall`` may be called from any thread; writing ha
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import re
@@ -46,7 +47,7 @@ ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\
 
 #: Where every handler of logging begins, and how far below it one may write to stdout.
 HANDLE: Final = logging.Handler.handle.__code__
-LOGGING_DEPTH: Final = 12
+LOGGING_DEPTH: Final = 14
 
 
 class Destination(Protocol):
@@ -207,7 +208,7 @@ class Router(io.TextIOBase):
         if self is not _router:
             return False
         found = destination()
-        if found is None or _is_a_record(sys._getframe(2)):
+        if found is None or _is_a_record(inspect.currentframe()):
             return False
         found[0].printed(text, found[1])
         return True
