@@ -131,8 +131,7 @@ bench-micro: build
 	$(PY) -m pytest $(BENCHES) $(ARGS)
 
 docs: build
-	$(PY) -m pytest --quiet tests/test_docs.py tests/test_docs_run.py tests/test_docs_guide.py \
-	    tests/test_docs_long_work.py
+	$(PY) -m pytest --quiet tests/test_docs*.py
 
 # ------------------------------------------------------------------ lint
 

@@ -36,6 +36,7 @@ from .core.errors import (
 from .core.exposure import handler
 from .core.file import File, pack_bytes, pack_file
 from .core.jobs import Job
+from .core.mutable import MutableValue
 from .core.properties import property  # noqa: A004 -- `gr.property` hides nothing of ours
 from .core.script import (
     broadcast,
@@ -53,6 +54,7 @@ from .core.script import (
 from .core.session import Session
 from .core.settings import Settings
 from .core.state import Patch, State, StateView, shared
+from .core.table import EditableTable
 from .core.turn import cancelled
 from .core.types import Bytes, Lane
 from .core.views import Group, View
@@ -70,11 +72,13 @@ __all__ = [
     "Cycle",
     "Delivered",
     "Detached",
+    "EditableTable",
     "File",
     "GreenroomError",
     "Group",
     "Job",
     "Lane",
+    "MutableValue",
     "NoApp",
     "NoSession",
     "NotFound",

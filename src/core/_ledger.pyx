@@ -43,6 +43,8 @@ from ._state cimport (
     raw,
     scalar,
     spell,
+    take_in,
+    undo_reporters,
 )
 from ._watch cimport Watches, copy_watches, prune
 
@@ -100,19 +102,26 @@ cdef class Ledger:
         journal.owner = NULL
         if journal.dirty is not None or journal.sent or (not keep and journal.older is not None):
             finish(journal, keep)
+        journal.kept = None
 
     cpdef object mark(self):
         """Move the moment ``undo`` and ``rollback`` go back to, to now."""
         self.settle()
         finish(self.journal, True)
+        self.journal.kept = None
 
     cpdef object undo(self):
         """Give everything assigned in this turn its value at the start; the turn goes on."""
         revert(self.journal)
+        undo_reporters(self.journal)
 
     cpdef object rollback(self, bint keep):
         """Undo, then end the turn."""
         revert(self.journal)
+        undo_reporters(self.journal)
+        if self.journal.pending is not None:
+            settle_all(self.journal, True)
+            drop_stale(self.journal)  # what raised keeps its last value: this cannot fail
         self.commit(keep)
 
     # -- clients
@@ -337,8 +346,11 @@ cdef object frozen(object value, State node, str name):
     if isinstance(value, dict) and (field is None or not field.opaque):
         return freeze(value, place_below(where, name), kind_of(field, value), True)
     if type(value) is Shared:
-        return (<Shared> value).value
+        value = (<Shared> value).value
+        take_in(value, where, name, None, True)
+        return value
     if field is not None and is_shared(field.default, value):
+        take_in(value, where, name, None, True)
         return value  # its mark went when the instance was made
     if not scalar(value):
         check_depth(value, where, name)

@@ -47,7 +47,7 @@ cdef class Grown:
     cdef bint whole  # it was assigned again as well: send all of it
 
 
-cdef class Plan:  # of a State class with calculated properties
+cdef class Plan:  # the calculated properties that a schema has
     cdef readonly dict properties  # name -> Calculated, each after those it is calculated from
     cdef readonly Needs needs
 
@@ -65,7 +65,7 @@ cdef class Journal:
     cdef PyThreadState* calculator  # the thread that is calculating a property
     cdef int alert  # DUE, WATCHED and CALCULATED bits
     cdef int cascade  # how deep subscribers assign inside subscribers
-    cdef bint alone  # a State on its own: always assignable, never rolled back
+    cdef readonly bint alone  # a State on its own: always assignable, never rolled back
     cdef bint sent  # something was shipped in this turn: see the segments in _state.pyx
     cdef bint structural  # a nested state was placed, removed or marked since all was shipped
     cdef bint shipping  # a shipped patch is on its way to the loop
@@ -81,6 +81,8 @@ cdef class Journal:
     cdef object on_due
     cdef list later  # calls of async subscribers
     cdef list unencodable  # (path, type name)
+    cdef dict kept  # id -> (value that reported its change in this turn, how to undo that or None)
+    cdef object __weakref__
 
 
 cdef class State:
@@ -147,7 +149,9 @@ cdef dict poured(dict fields, dict values)
 cdef type kind_of(Field field, object value)
 cdef str spell(tuple keys)
 cdef str key_name(object key, Where where)
-cdef int check_depth(object value, Where where, str key) except -1
+cdef int check_depth(object value, Where where, str key, list reporters=*) except -1
+cdef int take_in(object value, Where where, str key, Journal journal, bint everybody) except -1
+cdef int undo_reporters(Journal journal) except -1
 cdef int set_detached(State node, bint detached) except -1
 cdef Grown grown(list items, bint whole)
 cdef dict raw(State node, bint own)

@@ -36,6 +36,44 @@ def set_schema(
 ) -> None:
     """Install what reads the annotations of State classes (``core.schema``)."""
 
+def set_mutable(
+    kind: type[Any],
+    note_place: Callable[[Journal | None, tuple[str, ...], list[Any]], None],
+    after_undo: Callable[[Journal, list[tuple[Any, Callable[[], None] | None]]], None],
+) -> None:
+    """Install ``MutableValue``, and who notes where such values lie and hears of an undo."""
+
+@final
+class Journal:
+    """What a session's nodes share: who may assign, and which nodes have records."""
+
+    @property
+    def alone(self) -> bool:
+        """True for that of a State on its own."""
+
+    @property
+    def assignable(self) -> bool:
+        """Whether the calling thread may assign now."""
+
+    @property
+    def unassigned(self) -> bool:
+        """True when nothing was assigned that a rollback could take back."""
+
+    def lies_at(self, keys: tuple[str, ...], value: object) -> bool:
+        """Whether the leaf at ``keys`` is ``value``, or holds it in lists, tuples and dicts."""
+
+    def mark(self, keys: tuple[str, ...], value: object, tell: bool = True) -> None:
+        """Assign the leaf at ``keys`` to itself where ``value`` still lies there.
+
+        Without ``tell`` it only makes stale what is calculated from it.
+        """
+
+    def keep(self, value: object, undo: Callable[[], None] | None) -> None:
+        """Keep, for the undo of the turn, how to undo ``value``. The first of a turn counts."""
+
+def journal_of(node: State) -> Journal | None:
+    """The journal of a state; None in a template."""
+
 @final
 class Field:
     """An annotated attribute of a State class: reads and assigns the key of its name."""
@@ -105,10 +143,6 @@ class Needs:
     def all(self) -> tuple[str, ...]: ...
     @property
     def below(self) -> dict[str, Needs] | None: ...
-
-@final
-class Journal:
-    """What a session's nodes share: who may assign, and which nodes have records."""
 
 def declare_subclass(cls: type[State], **arguments: Any) -> None:
     """``State.__init_subclass__``."""

@@ -44,6 +44,7 @@ from .types import MAX_DEPTH as _MAX_DEPTH
 cdef extern from "Python.h":
     PyThreadState* PyThreadState_Get() noexcept
     void PyType_Modified(PyTypeObject* kind)
+    bint PyType_IsSubtype(type kind, type base) noexcept
     PyObject* PyDict_GetItemWithError(object mapping, object key) except? NULL
     PyObject* PyDict_SetDefault(object mapping, object key, object value) except NULL
     object PyUnicode_FromObject(object text)
@@ -76,6 +77,19 @@ def set_shipping(take_patch, to_dict):
     global take, serialise
     take = take_patch
     serialise = to_dict
+
+
+cdef type mutable = None  # of core.mutable: the class of values that report their own changes
+cdef object note = None  # and what is told where they lie
+cdef object undone = None  # and that their turn was undone
+
+
+def set_mutable(kind, note_place, after_undo):
+    """Install ``MutableValue``, and who notes where such values lie and hears of an undo."""
+    global mutable, note, undone
+    mutable = kind
+    note = note_place
+    undone = after_undo
 
 
 cdef list kept_any(list things, object thing):
@@ -170,6 +184,98 @@ cdef Grown grown(list items, bint whole):
 @cython.no_gc_clear
 cdef class Journal:
     """What a session's nodes share: who may assign, and which nodes have records."""
+
+    # -- for values that report their own changes (core.mutable)
+
+    @property
+    def assignable(self):
+        """Whether the calling thread may assign now."""
+        return self.alone or self.owner == PyThreadState_Get()
+
+    @property
+    def unassigned(self):
+        """True when nothing was assigned that a rollback could take back."""
+        return self.dirty is None and not self.sent
+
+    def lies_at(self, tuple keys, value):
+        """Whether the leaf at ``keys`` is ``value``, or holds it in lists, tuples and dicts."""
+        return leaf_with(self, keys, value) is not None
+
+    def mark(self, tuple keys, value, bint tell=True):
+        """Assign the leaf at ``keys`` to itself where ``value`` still lies there.
+
+        Without ``tell`` it only makes stale what is calculated from it.
+        """
+        cdef State node = leaf_with(self, keys, value)
+        cdef int alert = self.alert
+        if node is None:
+            return
+        key = keys[len(keys) - 1]
+        node.admit()
+        if not tell:
+            self.alert &= CALCULATED
+        try:
+            node.store(key, node.d[key])
+        finally:
+            self.alert |= alert
+
+    def keep(self, value, undo):
+        """Keep, for the undo of the turn, how to undo ``value``. The first of a turn counts."""
+        if not self.alone:
+            if self.kept is None:
+                self.kept = {}
+            self.kept.setdefault(id(value), (value, undo))
+
+
+def journal_of(State node not None):
+    """The journal of a state; None in a template."""
+    return node.journal
+
+
+cdef State leaf_with(Journal journal, tuple keys, object value):
+    """The node whose leaf, at the last of ``keys``, is or holds ``value``; None when none does."""
+    cdef State node
+    cdef PyObject* found
+    cdef Py_ssize_t last = len(keys) - 1
+    if journal.root == NULL:
+        return None
+    node = <State> <object> journal.root
+    for key in keys[:last]:
+        child = node.read(key)
+        if not isinstance(child, State):
+            return None
+        node = <State> child
+    found = PyDict_GetItemWithError(node.d, keys[last])
+    if found != NULL and holds(<object> found, value, LIMIT):
+        return node
+    return None
+
+
+cdef bint holds(object leaf, object value, int room) except -1:
+    """Whether a leaf is ``value`` or holds it in plain containers. Runs no Python code."""
+    cdef type kind = type(leaf)
+    cdef PyObject* k
+    cdef PyObject* v
+    cdef Py_ssize_t at = 0
+    if leaf is value:
+        return True
+    if room <= 0:
+        return False
+    if kind is list or kind is tuple:
+        for item in leaf:
+            if not scalar(item) and holds(item, value, room - 1):
+                return True
+    elif kind is dict:
+        while PyDict_Next(leaf, &at, &k, &v):
+            if not scalar(<object> v) and holds(<object> v, value, room - 1):
+                return True
+    return False
+
+
+cdef int undo_reporters(Journal journal) except -1:
+    """The turn was undone: values that report their own changes go back too, or are sent again."""
+    if journal.kept is not None:
+        undone(journal, list(journal.kept.values()))
 
 
 # ---------------------------------------------------------------- schemas
@@ -319,8 +425,11 @@ cdef type kind_of(Field field, object value):
 
 # ---------------------------------------------------------------- values on their way in
 
-cdef int too_deep(object value, int room) except -1:
-    """1 when plain containers in the value are nested deeper than ``room``."""
+cdef int too_deep(object value, int room, list reporters) except -1:
+    """1 when plain containers in the value are nested deeper than ``room``.
+
+    Adds the values in them that report their own changes to ``reporters``, unless that is None.
+    """
     cdef type kind = type(value)
     cdef PyObject* k
     cdef PyObject* v
@@ -329,22 +438,36 @@ cdef int too_deep(object value, int room) except -1:
         if room <= 0:
             return 1
         for item in value:
-            if not scalar(item) and too_deep(item, room - 1):
+            if not scalar(item) and too_deep(item, room - 1, reporters):
                 return 1
     elif kind is dict:
         if room <= 0:
             return 1
         while PyDict_Next(value, &at, &k, &v):
-            if not scalar(<object> v) and too_deep(<object> v, room - 1):
+            if not scalar(<object> v) and too_deep(<object> v, room - 1, reporters):
                 return 1
+    elif reporters is not None and PyType_IsSubtype(kind, mutable):
+        reporters.append(value)
     return 0
 
 
-cdef int check_depth(object value, Where where, str key) except -1:
-    if too_deep(value, LIMIT - where.depth):
+cdef int check_depth(object value, Where where, str key, list reporters=None) except -1:
+    if too_deep(value, LIMIT - where.depth, reporters):
         raise ValueError(
             f"nested deeper than {LIMIT}, or containing itself: {spell(where.keys + (key,))}"
         )
+    return 0
+
+
+cdef int take_in(object value, Where where, str key, Journal journal, bint everybody) except -1:
+    """Check a leaf that comes to a place, and note what of it reports its own changes.
+
+    ``everybody``: it is one object for all sessions, so it reports in whose turn it is changed.
+    """
+    cdef list reporters = [] if mutable is not None and (journal is not None or everybody) else None
+    check_depth(value, where, key, reporters)
+    if reporters:
+        note(None if everybody else journal, where.keys + (key,), reporters)
     return 0
 
 
@@ -359,7 +482,7 @@ cdef object convert(object value, Where where, str key, Journal journal, dict fi
         value = (<StateView> value).node
     elif type(value) is Shared:
         value = (<Shared> value).value
-        check_depth(value, where, key)
+        take_in(value, where, key, journal, True)
         return value
     if isinstance(value, State):
         settled(<State> value)
@@ -376,7 +499,7 @@ cdef object convert(object value, Where where, str key, Journal journal, dict fi
         )
     elif isinstance(value, dict):
         return build(value, place_below(where, key), journal, kind_of(field, value), True)
-    check_depth(value, where, key)
+    take_in(value, where, key, journal, False)
     return value
 
 
@@ -529,6 +652,7 @@ cdef class State:
         cdef PyObject* found
         if type(value) is Cell:
             mine = deepcopy((<Cell> value).value)  # may run anything
+            take_in(mine, self.where, key, self.journal, False)
         else:
             mine = twin(<State> value, self.journal)
             (<State> mine).detached = self.detached
@@ -813,7 +937,7 @@ cdef class State:
         cdef Grown spare
         cdef list target, before
         cdef Py_ssize_t size
-        check_depth(items, self.where, name)
+        take_in(items, self.where, name, self.journal, False)
         if calculated(self, name):
             raise not_yours(self, name, TypeError)
         value = self.read(name)

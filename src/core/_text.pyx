@@ -538,9 +538,9 @@ cdef str deep_path(object value):
 
 
 cdef object inside(object value):
-    """Keys and values of a container, one after the other."""
+    """Keys and values of a container, one after the other, without private ones."""
     if isinstance(value, dict):
-        return iter(value.items())
+        return iter([(k, v) for k, v in value.items() if not str(k).startswith("_")])
     return enumerate(value) if isinstance(value, (list, tuple)) else iter(())
 
 

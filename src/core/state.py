@@ -28,6 +28,7 @@ from typing import Any, cast
 
 from . import _ledger
 from . import encode as encode  # installs the encoders
+from . import mutable as mutable  # installs what notes where they lie
 from . import schema as schema  # installs what reads annotations and properties
 from ._ledger import Ledger, Template
 from ._patch import Patch
@@ -86,13 +87,17 @@ FIXED: frozenset[type] = frozenset(
         uuid.UUID,
     }
 )
-CONTAINERS = (list, dict, set, bytearray, deque)
+CONTAINERS = (list, dict, tuple, set, frozenset, bytearray, deque)
 
 
 def _fixed(value: Any) -> bool:
     if type(value) in FIXED or isinstance(value, (type, enum.Enum, pathlib.PurePath)):
         return True
     return type(value) in (tuple, frozenset) and all(_fixed(item) for item in value)
+
+
+def _is_data(leaf: object) -> bool:
+    return isinstance(leaf, CONTAINERS) or encode.encoders.find(type(leaf)) is not None
 
 
 def _kind(leaf: object) -> str:
@@ -102,12 +107,12 @@ def _kind(leaf: object) -> str:
 def _leaf_rule(leaf: Any, private: bool, path: str) -> bool:
     """True when each session needs its own copy of a template's leaf; raises when it cannot be had.
 
-    Below a private key only plain containers are copied: the rest (connections, clients, locks) is
-    shared.
+    Below a private key only data is copied, which is what has a form on the wire: the rest
+    (connections, clients, locks) is shared.
     """
     if _fixed(leaf):
         return False
-    if private and not isinstance(leaf, CONTAINERS):
+    if private and not _is_data(leaf):
         return False
     try:
         copy.deepcopy(cast("Any", leaf))

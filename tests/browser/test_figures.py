@@ -49,6 +49,12 @@ async def test_frames_and_figures_arrive(
     assert await cells(page, "pandas") == days
     assert await cells(page, "polars") == [["name", "share"], ["x", "0.25"], ["y", "none"]]
 
+    assert await cells(page, "table") == [["name", "n"], ["a", "1"], ["b", "2"]]
+    await page.get_by_role("button", name="Edit").click()
+    await expect(page.locator("#table")).to_contain_text("c")
+    edited = [["name", "n"], ["a", "10"], ["b", "2"], ["c", "none"]]
+    assert await cells(page, "table") == edited
+
     for name in ("matplotlib", "packed"):
         image = page.locator(f"#{name}")
         await expect(image).to_have_js_property("naturalWidth", 360)

@@ -35,7 +35,7 @@ async def test_everything_ends_and_says_so(visit: Visit, quick: Server) -> None:
     await button(page, "sum", "count primes").click()
     await expect(page.locator("#job output")).to_have_text("done")
     await expect(page.locator("#job progress")).to_have_js_property("value", 30)
-    await expect(page.locator("#sum output")).to_have_text("25997 primes")
+    await expect(page.locator("#sum output")).to_have_text("25997 primes", timeout=40_000)
     await button(page, "turn", "think").click()
     await expect(page.locator("#answer")).to_have_text("30 steps")
     await expect(page.locator(".dots")).to_have_text("." * 30)

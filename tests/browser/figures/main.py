@@ -16,6 +16,7 @@ def draw(state):
     days = pd.date_range("2026-01-01", periods=4)
     state["pandas"] = pd.DataFrame({"day": days, "name": ["a", None, "c", "é"], "n": [1, 2, 3, 4]})
     state["polars"] = pl.DataFrame({"name": ["x", "y"], "share": [0.25, None]})
+    state["table"] = gr.EditableTable(pd.DataFrame({"name": ["a", "b"], "n": [1, 2]}))
     state["numbers"] = np.linspace(0, 1, 3)
     state["matplotlib"] = _figure("C0")
     picture = io.BytesIO()
@@ -33,6 +34,11 @@ def _figure(color):
     figure = matplotlib.figure.Figure(figsize=(3.6, 2.4), layout="constrained")
     figure.subplots().plot([1, 3, 2], color=color)
     return figure
+
+
+def edit(state):
+    state["table"].record(0)["n"] = 10
+    state["table"].add({"name": "c"})
 
 
 gr.init_state({})

@@ -10,7 +10,7 @@ const $ = (id) => document.getElementById(id);
 gr.subscribe("numbers", (value) => {
   $("numbers").textContent = JSON.stringify(value);
 });
-for (const name of ["pandas", "polars"]) {
+for (const name of ["pandas", "polars", "table"]) {
   gr.subscribe(name, (value) => showTable($(name), Arrow.tableFromIPC(value.bytes)));
 }
 gr.subscribe("plotly", ({ data, layout }) => Plotly.newPlot("plotly", data, { ...layout, width: 360, height: 240 }));
