@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import sys
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import pytest
+from tests.support.scripts import imports_of
 from tests.support.served import served_as_run
 
 import greenroom as gr
@@ -23,27 +22,12 @@ IMPORTS = (
     (re.compile(r"^from writer import ", re.MULTILINE), "from greenroom.compat.writer import "),
 )
 
-Serve = Callable[[Loaded], AbstractAsyncContextManager[str]]
-
 
 def migrated(text: str) -> str:
     """The text of a module with its import lines changed, and nothing else."""
     for theirs, ours in IMPORTS:
         text = theirs.sub(ours, text)
     return text
-
-
-@contextlib.contextmanager
-def imported_here(folder: Path) -> Generator[None]:
-    """What is imported of the folder inside is forgotten afterwards."""
-    path = list(sys.path)
-    try:
-        yield
-    finally:
-        sys.path[:] = path
-        for name, module in list(sys.modules.items()):
-            if str(getattr(module, "__file__", None)).startswith(str(folder)):
-                del sys.modules[name]
 
 
 @pytest.fixture
@@ -60,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def shop(folder: Path) -> Generator[Loaded]:
     """The app as `greenroom run` loads it."""
-    with imported_here(folder):
+    with imports_of(folder):
         yield load(str(folder), gr.Settings())
 
 

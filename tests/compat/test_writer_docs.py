@@ -7,8 +7,9 @@ from typing import Any
 
 from tests.compat.conftest import HERE, migrated
 from tests.core.visitor import Visitor
+from tests.support.scripts import script
 from tests.test_docs import FENCE, ROOT
-from tests.test_docs_run import blocks, script
+from tests.test_docs_run import blocks
 
 PAGE = ROOT / "docs/coming-from-writer.md"
 
@@ -17,7 +18,7 @@ def test_the_app_of_the_page_runs(arun: Any, tmp_path: Path) -> None:
     [(_, text)] = blocks(PAGE, "python")
 
     async def story() -> None:
-        async with script(text, tmp_path) as app:
+        async with script(tmp_path, {"main.py": text}) as app:
             assert app.handlers.left_out[0].name == "main.guard"
             visitor = await Visitor(app).open()
             assert visitor.frames[-1]["data"] == {"count": 0, "cart": {}, "title": "nothing yet"}

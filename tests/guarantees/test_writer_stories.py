@@ -314,22 +314,58 @@ def test_w5_what_cannot_be_sent_is_answered_and_the_session_goes_on(serve: Any) 
     serve(story)
 
 
-def test_w20_the_text_of_an_exception_stays_on_the_server(serve: Any) -> None:
+class Odd(BaseException):
+    """Nobody expects it."""
+
+
+ENDS = [ValueError, StopIteration, StopAsyncIteration, GeneratorExit, asyncio.CancelledError]
+
+
+@pytest.mark.parametrize("error", [*ENDS, SystemExit, Odd], ids=lambda error: error.__name__)
+def test_w6_whatever_is_raised_is_answered(error: type[BaseException], serve: Any) -> None:
+    def blocking(state: Any) -> None:
+        state["n"] = 5
+        raise error("on a worker")
+
+    async def waiting(state: Any) -> None:
+        state["n"] = 5
+        await asyncio.sleep(0)
+        raise error("on the loop")
+
+    async def at_once(state: Any) -> None:
+        state["n"] = 5
+        raise error("before it waited")
+
+    def well(state: Any) -> Any:
+        return state["n"]
+
+    async def story() -> None:
+        app = gr.App({"n": 1}, [blocking, waiting, at_once, well])
+        async with page_of(app) as (client, _):
+            for name in ("blocking", "waiting", "at_once"):
+                code = await refused(client.call(name, timeout=20))
+                assert code in ("handler_error", "cancelled")
+                assert await client.call("well", timeout=20) == 1  # undone, and it goes on
+
+    serve(story)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_w20_the_text_of_an_exception_stays_on_the_server(debug: bool, serve: Any) -> None:
     def fail(payload: str) -> None:
         raise ValueError(f"the password is {payload}")
 
     async def story() -> None:
-        for debug in (False, True):
-            app = gr.App(handlers=[fail], settings=gr.Settings(debug=debug))
-            frames: list[str] = []
-            async with page_of(app) as (client, _):
-                client.on_frame(lambda kind, frame, to=frames: to.append(repr(frame)))
-                with pytest.raises(gr.Refused) as caught:
-                    await client.call("fail", "hunter2")
-                assert ("hunter2" in caught.value.message) is debug
-                assert "hunter2" in str(session_of(app).log.records()[0].traceback)
-            received = [frame for frame in frames if "'fail'" not in frame]  # not what we sent
-            assert any("hunter2" in frame for frame in received) is debug
+        app = gr.App(handlers=[fail], settings=gr.Settings(debug=debug))
+        frames: list[str] = []
+        async with page_of(app) as (client, _):
+            client.on_frame(lambda _, frame: frames.append(repr(frame)))
+            with pytest.raises(gr.Refused) as caught:
+                await client.call("fail", "hunter2")
+            assert ("hunter2" in caught.value.message) is debug
+            assert "hunter2" in str(session_of(app).log.records()[0].traceback)
+        received = [frame for frame in frames if "'fail'" not in frame]  # not what we sent
+        assert any("hunter2" in frame for frame in received) is debug
 
     serve(story)
 

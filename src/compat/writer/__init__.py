@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...core.properties import property  # noqa: A004 -- `wf.property`
 from . import absent
 from . import core as core
 from .absent import NotOffered
@@ -39,6 +40,7 @@ __all__ = [
     "middleware",
     "pack_bytes",
     "pack_file",
+    "property",
     "session_verifier",
 ]
 
@@ -47,5 +49,3 @@ def __getattr__(name: str) -> Any:
     if name in absent.NAMES:
         raise absent.refuse(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
