@@ -39,13 +39,16 @@ class Confirmation:
     True or False as answered, None after the time-out or when the session has no view.
     """
 
-    __slots__ = ("_done", "_future", "_loop", "timeout", "timer", "value")
+    __slots__ = ("_done", "_future", "_loop", "label", "timeout", "timer", "value")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, timeout: float, label: str | None = None
+    ) -> None:
         self._loop = loop
         self._done = threading.Event()
         self._future: asyncio.Future[Any] | None = None
         self.timeout = timeout
+        self.label = label  # of the views that are asked; None: all
         self.timer: Timer | None = None
         self.value: Any = None
 

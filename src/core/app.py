@@ -253,10 +253,14 @@ class App:
 
     @contextlib.contextmanager
     def registering(self) -> Generator[Self]:
-        """Make the app current: ``with app.registering(): import my_events``."""
+        """Make the app current: ``with app.registering(): import my_events``.
+
+        What is printed meanwhile, in this context and by no turn, is in ``app.log`` too.
+        """
         token = registering.set(self)
         try:
-            yield self
+            with self.log.capturing():
+                yield self
         finally:
             registering.reset(token)
 

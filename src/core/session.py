@@ -490,15 +490,17 @@ class Session(Actions, SessionCore):
             except (Busy, Closed) as error:  # counted there; the view itself comes and goes
                 self.log.warning(f"{event} of {link.label!r} was not heard: {error}")
 
-    def confirm(self, message: str, *, timeout: float = 60.0) -> Confirmation:
+    def confirm(
+        self, message: str, *, timeout: float = 60.0, label: str | None = None
+    ) -> Confirmation:
         """Ask the user yes or no: ``await`` it, or ``.result()`` in a sync handler.
 
-        Ships patch and outbox at once. The first view that answers wins; None after ``timeout``
-        seconds or when the last view is gone.
+        Ships patch and outbox at once. All views are asked, or those with ``label``. The first that
+        answers wins; None after ``timeout`` seconds or when the last of them is gone.
         """
         app = self.app
         assert app.loop is not None
-        question = Confirmation(app.loop, timeout)
+        question = Confirmation(app.loop, timeout, label)
         turn = current_turn()
         if turn is not None and not turn.ended and turn.session is self and not turn.concurrent:
             self.push_partial(turn)
