@@ -114,7 +114,7 @@ def _from_file(path: Path, settings: Settings) -> Loaded:
     app = App(settings=settings, root=root)
     for problem in misleading_names(top, path):
         app.log.warning(problem)
-    with app.registering(), app.log.capturing(), importing(top, root) as added:
+    with app.registering(), importing(top, root) as added:
         module = _import(lambda: _import_file(package, path), path.name)
         own = getattr(module, "app", None)
         if isinstance(own, App):

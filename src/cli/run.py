@@ -227,7 +227,7 @@ def serve(loaded: Loaded, sock: socket.socket, how: How) -> int:
     if not logging.getLogger().handlers:
         logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(CalmFilter())  # strangers make it speak
-    with asyncio.Runner(loop_factory=loop_factory()) as runner, loaded.app.registering():
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(loaded, sock, how))
 
 

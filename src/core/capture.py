@@ -14,6 +14,7 @@ Threads. ``install`` and ``uninstall`` may be called from any thread; writing ha
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import re
@@ -40,12 +41,13 @@ __all__ = [
 
 OURS: Final = {"greenroom_said_it": True}  # marks log records that are in a log already
 LONGEST_LINE: Final = 8_192  # a line without an end becomes a record at this length
+MOST_BEGUN: Final = 64  # lines without an end in one log
 #: What moves a terminal's cursor or sets its colours and title.
 ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 #: Where every handler of logging begins, and how far below it one may write to stdout.
 HANDLE: Final = logging.Handler.handle.__code__
-LOGGING_DEPTH: Final = 12
+LOGGING_DEPTH: Final = 14
 
 
 class Destination(Protocol):
@@ -156,17 +158,19 @@ class Lines:
             done.append((_shown(rest), handler))
             rest, cut = "", True
         if rest or cut:
+            if len(self._begun) >= MOST_BEGUN:
+                done += self.rest()
             self._begun[who] = (rest, handler)
         return done
 
     def rest(self) -> list[tuple[str, str | None]]:
-        """Take what was begun and not ended."""
+        """Take what was begun and not ended, the oldest first."""
         result: list[tuple[str, str | None]] = []
         while self._begun:
             try:
-                text, handler = self._begun.popitem()[1]
-            except KeyError:  # its thread went on meanwhile
-                break
+                text, handler = self._begun.pop(next(iter(self._begun)))
+            except (KeyError, RuntimeError, StopIteration):  # a thread went on meanwhile
+                continue
             if text:
                 result.append((_shown(text), handler))
         return result
@@ -187,17 +191,27 @@ class Router(io.TextIOBase):
         self.real = real
 
     def write(self, text: str, /) -> int:
-        written = self.real.write(text)
+        try:
+            written = self.real.write(text)
+        except OSError as error:
+            # Nobody reads it any more. That is no fault of the handler that prints.
+            if not self.copy(text):
+                raise
+            _tell_of_loss(error)
+            return len(text)
         if text:
             self.copy(text)
         return written
 
-    def copy(self, text: str) -> None:
-        """Give the right log what the real stream was given."""
-        if self is _router:
-            found = destination()
-            if found is not None and not _is_a_record(sys._getframe(2)):
-                found[0].printed(text, found[1])
+    def copy(self, text: str) -> bool:
+        """Give the right log what the real stream was given; false when there is none."""
+        if self is not _router:
+            return False
+        found = destination()
+        if found is None or _is_a_record(inspect.currentframe()):
+            return False
+        found[0].printed(text, found[1])
+        return True
 
     @property
     def buffer(self) -> Any:
@@ -208,7 +222,12 @@ class Router(io.TextIOBase):
             self.write(line)
 
     def flush(self) -> None:
-        self.real.flush()
+        try:
+            self.real.flush()
+        except OSError as error:
+            if self is not _router or destination() is None:
+                raise
+            _tell_of_loss(error)
 
     def close(self) -> None:
         """Not ours to close: the interpreter closes the real stream."""
@@ -275,6 +294,14 @@ class _Nowhere(io.TextIOBase):
         return len(text)
 
 
+def _tell_of_loss(error: OSError) -> None:
+    """Say once that stdout is gone; where it is heard is the business of logging."""
+    global _lost
+    if not _lost:
+        _lost = True
+        logging.getLogger("greenroom").warning("stdout takes nothing any more: %s", error)
+
+
 def _is_a_record(frame: FrameType | None) -> bool:
     """Whether a handler of ``logging`` writes what we hear as a record, too."""
     for _ in range(LOGGING_DEPTH):
@@ -329,17 +356,19 @@ def _is_unheard(name: str) -> bool:
 _lock = threading.Lock()
 _installs = 0  # how many want the output; the router stays in place while others hold it
 _router: Router | None = None
+_lost = False  # whether it was said that stdout is gone
 _above = logging.Logger("greenroom.capture")  # noqa: LOG001 outside of the tree of loggers
 _above.addHandler(_AboveRoot())
 
 
 def install() -> None:
     """Begin to route output. Counted: every call wants its `uninstall`."""
-    global _installs, _router
+    global _installs, _lost, _router
     with _lock:
         _installs += 1
         if not isinstance(sys.stdout, Router):
             # The first time; or somebody put another stream there, which is the real one now.
+            _lost = False
             _router = Router(cast("TextIO | None", sys.stdout) or cast("TextIO", _Nowhere()))
             sys.stdout = _router
         if logging.root.parent is None:

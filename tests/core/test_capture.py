@@ -193,6 +193,19 @@ def test_a_line_that_is_too_long_does_not_wait_for_its_end(
     assert told + [text for text, _ in lines.rest()] == found
 
 
+def test_lines_that_nobody_ends_are_bounded() -> None:
+    """Tasks that outlive their turns, say, each with a line of its own."""
+    with routed():
+        session = Session("a")
+        turns = [Turn(session, Message("add")) for _ in range(1_000)]
+        for number, turn in enumerate(turns):
+            context = contextvars.copy_context()
+            context.run(enter_turn, turn)
+            context.run(print, number, end="")
+        kept = texts(session.log)
+        assert sorted(map(int, kept)) == [*range(800, 1_000)]
+
+
 def test_lines_of_jobs_beside_each_other_do_not_join() -> None:
     """Two turns of one session on one thread, which take turns at writing."""
     with routed() as real:

@@ -367,6 +367,63 @@ def test_what_the_app_runs_in_no_session_prints_to_its_own_log(arun: Any) -> Non
     arun(story)
 
 
+def test_what_is_printed_while_an_app_registers_is_in_its_log(arun: Any) -> None:
+    async def story() -> None:
+        app, other = App(), App()
+        with real_stdout() as real:
+            with app.registering():
+                print("my_events is imported")
+                with other.registering():
+                    print("and what it imports")
+            print("outside")
+            async with app:
+                print("outside, too")  # the context of whoever started it is not ours
+            assert app_texts(app) == ["my_events is imported"]
+            assert app_texts(other) == ["and what it imports"]
+            assert real.getvalue().count("\n") == 4
+
+    arun(story)
+
+
+def test_a_stdout_that_nobody_reads_any_more_fails_no_turn(
+    arun: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A closed pipe or terminal: what is printed is kept, and that it is gone is said once."""
+
+    class Gone(io.StringIO):
+        def write(self, text: str, /) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+        def flush(self) -> None:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    def say(state: Any) -> None:
+        for number in range(3):
+            print("said", number)
+        sys.stdout.flush()
+        state["count"] += 1
+
+    async def story() -> None:
+        caplog.clear()
+        before, sys.stdout = sys.stdout, Gone()
+        try:
+            async with App(state={"count": 0}, handlers=[say]) as app:
+                session = app.open_session()
+                await session.ask("say")
+                await session.ask("say")
+                assert session.state["count"] == 2
+                said = [text for text in texts(session.log) if text.startswith("said")]
+                assert said == ["said 0", "said 1", "said 2"] * 2
+                lost = [r for r in caplog.records if "takes nothing any more" in r.message]
+                assert len(lost) == 1
+                with pytest.raises(BrokenPipeError):
+                    print("of nobody")  # who is no handler learns of it
+        finally:
+            sys.stdout = before
+
+    arun(story)
+
+
 # -- logging --------------------------------------------------------------------------------------
 
 
