@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..adapters.base import installed
-from . import NOT_FOUND, OK, UNHEALTHY, CommandError, events
+from . import NOT_FOUND, OK, UNHEALTHY, USAGE, CommandError, events
 from .load import load, read_settings, unload
 from .run import fast_adapter
 
@@ -62,6 +62,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace) -> int:
     if args.events is not None:
+        if args.path is not None:
+            raise CommandError(USAGE, "--events is about pages, not about an app: leave PATH out")
         return explain(args.events)
     problems: list[str] = []
     for title, lines in (

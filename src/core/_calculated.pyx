@@ -108,14 +108,24 @@ cdef int spoil(State node, tuple path, list marked) except -1:
                 break
             at = <State> <object> found
     elif node.journal.planned is not None:
-        for address in list(node.journal.planned):
-            at = <State> <object> <PyObject*> <size_t> address
+        for at in alive(node.journal.planned):
             i = at.where.depth - 1
             if at is not node and not at.detached and at.where.keys == path[:i]:
                 spoil_of(at, path, i, marked)
     if node.plan is not None:
         spoil_of(node, path, last, marked)
     return 0
+
+
+cdef list alive(set addresses):
+    """The nodes at some addresses, but those that are just going. Cannot start the collector."""
+    cdef list nodes = []
+    cdef PyObject* node
+    for address in addresses:
+        node = <PyObject*> <size_t> address
+        if node.ob_refcnt > 0:
+            nodes.append(<object> node)
+    return nodes
 
 
 cdef int spoil_of(State node, tuple path, Py_ssize_t start, list marked) except -1:

@@ -108,6 +108,7 @@ cdef class Core:
     cdef readonly list workers
     cdef list idle                       # Workers that sleep, last one first
     cdef bint waking                     # a worker was woken and has not begun
+    cdef public bint sweeping            # somebody has asked for the next look at long turns
     cdef public int max_workers
     cdef readonly bint stopped
     # asks with a deadline; those that are over stay in the list until it is looked through

@@ -136,6 +136,7 @@ class Core:
     max_messages: int
     max_bytes: int
     max_workers: int
+    sweeping: bool  # somebody has asked for the next look at long turns
     clock_time: Callable[[], float] | None
     shell: Any
     next_look: float

@@ -21,9 +21,10 @@ Wake-ups
     a time (``waking``); a worker that leaves work behind wakes the next.
 
 Cut in the middle
-    An exception in a handler ends its turn by rollback. What a session's ``settle`` raises is
-    reported and the session goes on. KeyboardInterrupt and SystemExit of a handler on the loop end
-    the turn like any exception and are then raised out of the drain, as asyncio does.
+    An exception in a handler ends its turn by rollback, SystemExit too: no session may end the
+    others. What a session's ``settle`` raises is reported and the session goes on. A
+    KeyboardInterrupt is not the handler's: it ends the turn like any exception and is then raised
+    out of the drain, as asyncio does.
 """
 
 cimport cython
@@ -701,6 +702,9 @@ cdef class Core:
             worker = self.idle.pop()
             self.waking = True
             PyThread_release_lock(worker.lock)
+            if not self.sweeping:  # it ends when all threads sleep
+                self.sweeping = True
+                self.post_to_loop(self.watch)
         elif len(self.workers) < self.max_workers:
             self.waking = True
             try:
@@ -1105,7 +1109,7 @@ cdef class Core:
                 turn.error = None
         if self.refusing:
             self.look_for_end()
-        if on_loop and error is not None and isinstance(error, (KeyboardInterrupt, SystemExit)):
+        if on_loop and error is not None and isinstance(error, KeyboardInterrupt):
             if not turn.concurrent:
                 self.release(actor)
             raise error

@@ -106,7 +106,7 @@ cdef class State:
     cdef int admit(self) except -1
     cdef int assign(self, object key, object value) except -1
     cdef int store(self, str key, object new) except -1
-    cdef int put(self, str key, object new) except -1
+    cdef object put(self, str key, object new)
     cdef int remove(self, str key) except -1
     cdef int grow(self, object key, list items) except -1
     cdef dict filled(self)

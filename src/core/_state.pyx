@@ -876,20 +876,13 @@ cdef class State:
 
     cdef int store(self, str key, object new) except -1:
         """Record, store and tell. The node is admitted; ``new``: a leaf or a node made for here."""
-        cdef PyObject* found
-        cdef bint had
-        cdef object old = MISSING
-        if not self.journal.alert:
-            return self.put(key, new)
-        found = PyDict_GetItemWithError(self.d, key)
-        had = found != NULL
-        if had:
-            old = <object> found
-        self.put(key, new)
-        return hooks.told(self, key, old, had, new, True)
+        old = self.put(key, new)
+        if self.journal.alert:
+            hooks.told(self, key, old, old is not MISSING, new, True)
+        return 0
 
-    cdef int put(self, str key, object new) except -1:
-        """Record and store."""
+    cdef object put(self, str key, object new):
+        """Record and store; the old value, or MISSING."""
         cdef PyObject* found = PyDict_GetItemWithError(self.d, key)
         cdef PyObject* record = PyDict_GetItemWithError(self.log, key)
         cdef object old = MISSING
@@ -908,7 +901,7 @@ cdef class State:
             set_detached(<State> old, True)
         self.last = <PyObject*> key if record == NULL and scalar(new) else NULL
         PyDict_SetItem(self.d, key, new)
-        return 0
+        return old
 
     cdef int remove(self, str key) except -1:
         cdef PyObject* found

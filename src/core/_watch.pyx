@@ -201,13 +201,14 @@ cdef int told(
             marked = []
         spoil(node, path, marked)
     if journal.alert & WATCHED:
-        due = []
         if marked:
             marked = calculate_watched(journal, marked)
         here = find(journal.watches, path)
         if here is not None:
+            due = []
             collect(journal, here, old, had, new, has, due)
         if marked:
+            due = [] if due is None else due
             for here, owner, name, before in marked:
                 collect(journal, here, before, True, (<State> owner).read(name), True, due)
     if due:

@@ -39,13 +39,16 @@ class Confirmation:
     True or False as answered, None after the time-out or when the session has no view.
     """
 
-    __slots__ = ("_done", "_future", "_loop", "timeout", "timer", "value")
+    __slots__ = ("_done", "_future", "_loop", "label", "timeout", "timer", "value")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, timeout: float, label: str | None = None
+    ) -> None:
         self._loop = loop
         self._done = threading.Event()
         self._future: asyncio.Future[Any] | None = None
         self.timeout = timeout
+        self.label = label  # of the views that are asked; None: all
         self.timer: Timer | None = None
         self.value: Any = None
 
@@ -165,14 +168,15 @@ class Actions:
         """Call a function that the page exposed with ``gr.expose(module, {...})``."""
         self._act("gr:call", {"module": module, "function": function, "args": list(args)})
 
-    def import_module(self, url: str) -> None:
-        """Import a JavaScript module of the same origin.
+    def import_module(self, url: str, *, name: str | None = None) -> None:
+        """Import a JavaScript module of the same origin; :meth:`call` finds what it exports.
 
+        ``name`` is what ``call`` finds it under; by default that of its file, without its suffix.
         Raises ValueError for other than http, https and relative.
         """
         if urlsplit(url).scheme.lower() not in MODULE_SCHEMES:
             raise ValueError(f"import_module takes http, https and relative URLs, got {url!r}")
-        self._act("gr:import", {"url": url})
+        self._act("gr:import", _given(url=url, name=name))
 
 
 def _given(**fields: Any) -> dict[str, Any]:

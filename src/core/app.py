@@ -116,6 +116,7 @@ class App:
         self.scheduler.on_blocked = self._blocked
         self.template: Template | None = None
         self.factory: Callable[..., Any] | None = None
+        self._beginning: State | None = None  # what `template` is of, while that may change
         self.init_state({} if state is None else state)
         if callable(handlers) or isinstance(handlers, ModuleType):
             name = getattr(handlers, "__name__", "...")
@@ -133,7 +134,8 @@ class App:
 
         ``state`` is a dict, a :class:`State` class or instance, or a factory: a function, sync or
         async, that is called for every new session and returns one of these. ``schema`` is a
-        :class:`State` class that the values are poured into. Raises TypeError for a value that can
+        :class:`State` class that the values are poured into. An instance without a schema may be
+        assigned and subscribed to until the app starts. Raises TypeError for a value that can
         be neither copied nor shared, naming its key and the cure, and for a schema that is none.
         """
         if schema is not None and not _is_schema(schema):
@@ -142,9 +144,16 @@ class App:
             if schema is not None:
                 raise TypeError("a state factory has no schema: return Schema({...}) from it")
             self.handlers.claim(state)
-            self.factory, self.template = state, None
+            self.factory, self.template, self._beginning = state, None, None
             return
         self.factory, self.template = None, self.make_template(state, schema)
+        own = isinstance(state, State) and schema is None and self.phase == "new"
+        self._beginning = state if own else None
+
+    def seal(self) -> None:
+        """From now on the initial state is as it is: what it was made of may have changed."""
+        if self._beginning is not None:
+            self.template, self._beginning = self.make_template(self._beginning), None
 
     def init_handlers(self, modules: ModuleType | Iterable[ModuleType]) -> None:
         """Register the public functions of one or several modules as handlers.
@@ -278,6 +287,7 @@ class App:
             if self.loop is not loop:
                 raise RuntimeError("the app already runs on another loop: make one app for each")
             return
+        self.seal()
         self.loop = loop
         self.clock = self._given_clock or LoopClock(loop)
         self.deadlines = Deadlines(self.clock)

@@ -32,6 +32,7 @@ from .plans import (
     layers,
     location,
     name_of,
+    refuse_parameters,
 )
 from .state import set_subscriber_adapter
 from .subscribers import Subscriber
@@ -86,6 +87,9 @@ class HandlerTable(CallbackTable):
         # no plain function, and only those are discovered.
         self._claimed: WeakValueDictionary[int, Any] = WeakValueDictionary()
         self._layers: frozenset[int] = frozenset()  # ids of the entries' functions, and below
+        #: Parameters that nothing is given to, and why. A function that a module offers and that
+        #: wants one is an error, not left out: it was written to be a handler, for another runtime.
+        self.refused: Mapping[str, str] = MappingProxyType({})
         self._names: Mapping[str, Handler] = MappingProxyType({})
         self._ambiguous: dict[str, list[Handler]] = {}
 
@@ -116,6 +120,8 @@ class HandlerTable(CallbackTable):
             if options is None and self._expose == "decorated":
                 unfit.append(LeftOut(f"{source}.{attribute}", location(fn), "not decorated"))
                 continue
+            if self.refused and not self._is_claimed(fn):
+                refuse_parameters(fn, self.refused)
             try:
                 entry = self._entry(fn, attribute, source, main, explicit=options is not None)
             except BadHandler as error:

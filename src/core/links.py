@@ -128,13 +128,17 @@ class Links(LinksCore):
         self._view_closed()
 
     def _view_closed(self) -> None:
-        """With the last view go the questions to the user."""
-        if not self._has_views():
-            self.dismiss_questions()
+        """With the last view that was asked go the questions to the user."""
+        for call, question in tuple(self._questions.items()):
+            if not self._has_views(question.label):
+                self.confirmed(call, None)
 
-    def _has_views(self) -> bool:
+    def _has_views(self, label: str | None) -> bool:
         """Whether there is a client, or one that may come back to where it was."""
-        return any(link.state != EXPIRED for link in self.by_id.values())
+        return any(
+            link.state != EXPIRED and (label is None or link.label == label)
+            for link in self.by_id.values()
+        )
 
     def drop(self, link: ServerLink) -> None:
         """Forget a link: its client said bye, or it made room for another."""
@@ -270,8 +274,8 @@ class Links(LinksCore):
     # -- questions to the user ----------------------------------------------------------------
 
     def ask_user(self, question: Confirmation, message: str) -> None:
-        """Show a dialog in every view; the first that answers wins."""
-        if not self._has_views() or not self.session.app.running:
+        """Show a dialog in every view, or those of its label; the first that answers wins."""
+        if not self._has_views(question.label) or not self.session.app.running:
             self.session.app.questions["unanswered"] += 1
             question.settle(None)
             return
@@ -279,7 +283,7 @@ class Links(LinksCore):
         self._questions[self._calls] = question
         self.session.app.questions["open"] += 1
         told = {"call": self._calls, "message": message, "timeout": question.timeout}
-        self.push_event("gr:confirm", encode_value(told), None)
+        self.push_event("gr:confirm", encode_value(told), question.label)
         clock = self.session.app.clock
         question.timer = clock.call_at(
             clock.time() + question.timeout, self.confirmed, self._calls, None
@@ -300,7 +304,7 @@ class Links(LinksCore):
             questions["answered" if answered else "unanswered"] += 1
             question.settle(value if answered else None)
             # Another view, or its time-out, decided: nobody looks at a question without effect.
-            self.push_event("gr:settled", encode_value({"call": call}), None)
+            self.push_event("gr:settled", encode_value({"call": call}), question.label)
         return question is not None
 
 

@@ -10,9 +10,9 @@ anything is marked it is looked at whether the value still lies there. So a plac
 more does no harm, and is kept while a rollback could bring the value back. What ``gr.shared`` gave
 to all sessions has no place in one: it is looked for in the session whose turn changes it.
 
-Who may call what: places are noted by any thread, for any may read. ``mutate`` is an assignment:
-it is for the thread that runs the turn. The table of places holds neither values nor sessions, and
-a place is one entry that is added or removed in one step.
+Who may call what: places are noted by any thread, for any may read. ``mutate`` is an assignment: it
+is for the turn of a session, on the thread that runs it. The table of places holds neither values
+nor sessions, and a place is one entry that is added or removed in one step.
 
 Cut in the middle: a turn that is undone gives the value back what it was where the value can do
 that (a table can). What cannot be undone is sent again, so that clients have what the session has.
@@ -20,6 +20,7 @@ that (a table can). What cannot be undone is sent again, so that clients have wh
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -138,6 +139,25 @@ def _found(value: MutableValue, here: Journal | None) -> list[Place]:
     return [place for place in dict.fromkeys(own) if place[0].lies_at(place[1], value)]
 
 
+def _may_mark(journal: Journal, here: Journal | None) -> bool:
+    """Whether this code runs in a turn of that journal.
+
+    Turns that wait on the loop all belong to its thread, and any code there has the value at hand:
+    so there the current turn counts, elsewhere the thread.
+    """
+    if not journal.assignable:
+        return False
+    return journal.alone or journal is here or not _on_a_loop()
+
+
+def _on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def reach(value: MutableValue) -> list[Place]:
     """Where a value lies and may be marked as changed by this thread.
 
@@ -148,7 +168,7 @@ def reach(value: MutableValue) -> list[Place]:
     found = _found(value, here)
     if any(journal is here for journal, _ in found):
         found = [place for place in found if place[0] is here or place[0].alone]
-    allowed = [place for place in found if place[0].assignable]
+    allowed = [place for place in found if _may_mark(place[0], here)]
     if found and not allowed:
         raise StaleTurn(
             f"a {type(value).__qualname__} was changed outside of the turn of its session: change "

@@ -42,6 +42,7 @@ __all__ = [
     "location",
     "name_of",
     "plan_for",
+    "refuse_parameters",
     "wanted",
 ]
 
@@ -243,6 +244,20 @@ def _handed_on(
             f"hand on: let the wrapper take *args and **kwargs"
         )
     return result
+
+
+def refuse_parameters(fn: Function, refused: Mapping[str, str], what: str = "handler") -> None:
+    """Raise BadHandler when ``fn`` wants one of ``refused``, with or without a default."""
+    try:
+        wants = wanted(fn, what)
+    except BadHandler:
+        return  # whoever makes a plan for it says what is wrong
+    for want in wants:
+        if want.name in refused and not want.collecting:
+            raise BadHandler(
+                f"{what} {describe(fn)} wants {want.name!r}, which is not here: "
+                f"{refused[want.name]}"
+            )
 
 
 # -- filling parameters ---------------------------------------------------------------------------

@@ -224,6 +224,7 @@ def adopt(app: App, other: App) -> None:
         raise ValueError("adopt takes another app, which was never started")
     if app.phase != "running":
         raise Closed("an app adopts another while it runs")
+    other.seal()
     before, after = app.template, other.template
     app.handlers.adopt(other.handlers)
     app.middlewares = app.scheduler.middlewares = other.middlewares

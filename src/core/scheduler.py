@@ -157,6 +157,7 @@ class Scheduler(Core):
             if alarm is not None:
                 alarm.cancel()
         self._sweeping = self._asks_alarm = None
+        self.sweeping = False
         self.next_look = 0.0
         shell: Shell | None = self.shell
         threads = [worker.thread for worker in self.workers if worker.turn is None]
@@ -402,11 +403,13 @@ class Scheduler(Core):
 
     def watch(self) -> None:
         """See to it that long turns are looked at."""
+        self.sweeping = True
         if self._sweeping is None and self.clock is not None and self.loop is not None:
             self._sweeping = self.clock.call_at(self.clock.time() + self._period, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeping = None
+        self.sweeping = False  # first: who wakes a thread from here on asks for the next one
         if self.clock is None or self.loop is None:
             return
         now = self.clock.time()

@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -76,9 +76,17 @@ LIFE: Mapping[tuple[str, str], str] = {
     ("closing", "ended"): "closed",
 }
 
-#: What those who come from Writer read by subscript.
-SUBSCRIPTS = frozenset(
-    ("id", "state", "headers", "cookies", "userinfo", "links", "labels", "created", "last_active")
+#: What is read by subscript too, by those who come from Writer.
+SUBSCRIPTS = (
+    "id",
+    "state",
+    "headers",
+    "cookies",
+    "userinfo",
+    "links",
+    "labels",
+    "created",
+    "last_active",
 )
 
 NO_LINKS: Mapping[str, ServerLink] = MappingProxyType({})
@@ -120,7 +128,7 @@ _first_word = threading.Lock()
 class Session(Actions, SessionCore):
     """One live session. Made by the app: by a client's hello or :meth:`App.open_session`.
 
-    Public attributes are also reached by subscript (``session["id"]``).
+    What it knows is also read like a dict: ``session["id"]``, ``in``, ``get``, ``dict(session)``.
     """
 
     __slots__ = (
@@ -166,6 +174,20 @@ class Session(Actions, SessionCore):
         if name in SUBSCRIPTS:
             return getattr(self, name)
         raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in SUBSCRIPTS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(SUBSCRIPTS)
+
+    def keys(self) -> tuple[str, ...]:
+        """What may be read by subscript."""
+        return SUBSCRIPTS
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """``session[name]``, or ``default`` for another name."""
+        return getattr(self, name) if name in SUBSCRIPTS else default
 
     def __repr__(self) -> str:
         return f"<Session {self.id[:6]}... {self.phase}, {len(self.links)} links>"
@@ -468,15 +490,17 @@ class Session(Actions, SessionCore):
             except (Busy, Closed) as error:  # counted there; the view itself comes and goes
                 self.log.warning(f"{event} of {link.label!r} was not heard: {error}")
 
-    def confirm(self, message: str, *, timeout: float = 60.0) -> Confirmation:
+    def confirm(
+        self, message: str, *, timeout: float = 60.0, label: str | None = None
+    ) -> Confirmation:
         """Ask the user yes or no: ``await`` it, or ``.result()`` in a sync handler.
 
-        Ships patch and outbox at once. The first view that answers wins; None after ``timeout``
-        seconds or when the last view is gone.
+        Ships patch and outbox at once. All views are asked, or those with ``label``. The first that
+        answers wins; None after ``timeout`` seconds or when the last of them is gone.
         """
         app = self.app
         assert app.loop is not None
-        question = Confirmation(app.loop, timeout)
+        question = Confirmation(app.loop, timeout, label)
         turn = current_turn()
         if turn is not None and not turn.ended and turn.session is self and not turn.concurrent:
             self.push_partial(turn)

@@ -115,12 +115,12 @@ def _leaf_rule(leaf: Any, private: bool, path: str) -> bool:
     if private and not _is_data(leaf):
         return False
     try:
-        copy.deepcopy(cast("Any", leaf))
+        copy.deepcopy(leaf)
     except Exception as error:
         if private:
             return False
         raise TypeError(
-            f"the initial state's {path!r} ({_kind(cast('Any', leaf))}) cannot be copied for each "
+            f"the initial state's {path!r} ({_kind(leaf)}) cannot be copied for each "
             f"session ({error}): mark it with gr.shared(...) when all sessions may share it, or "
             "give its key a leading underscore, which shares it and keeps it from clients"
         ) from error

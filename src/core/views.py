@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .actions import Actions
+from .actions import Actions, Confirmation
 from .errors import Busy, Closed
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ class View(Actions):
     def _provide(self, source: bytes | Path, name: str, mime: str) -> Offer:
         session = self._app.meant(None)
         return session.app.files.provide(session, source, name, mime)
+
+    def confirm(self, message: str, *, timeout: float = 60.0) -> Confirmation:
+        """Ask the user in this view only; see :meth:`Session.confirm`."""
+        return self._app.meant(None).confirm(message, timeout=timeout, label=self.label)
 
     def emit(self, event: str, data: Any = None, *, session: Session | None = None) -> None:
         """Send an event to this view's links of the current turn's session, or of ``session``."""

@@ -161,3 +161,28 @@ async def test_a_form_with_a_field_called_id_has_its_own_id(visit: Visit, rows: 
         })"""
     )
     assert target == "chat"
+
+
+async def test_an_attribute_that_does_not_exist_is_said(
+    visit: Visit, rows: Server, watch: Watch
+) -> None:
+    watch.expect("there is no attribute data-gr-txt$")
+    page = await opened(visit, rows)
+    await page.evaluate(
+        """() => {
+            document.body.insertAdjacentHTML("beforeend", '<p id="odd" data-gr-txt="draft"></p>');
+            gr.bind(document.getElementById("odd"));
+        }"""
+    )
+    assert len(watch.faults) == 1
+
+
+async def test_a_payload_that_does_not_fit_says_what_was_expected(
+    visit: Visit, rows: Server
+) -> None:
+    page = await opened(visit, rows)
+    error = await page.evaluate("gr.call('take_rows', ['a', 2]).catch((e) => [e.code, e.message])")
+    assert error == [
+        "bad_payload",
+        "the payload does not fit handler take_rows: Expected `str`, got `int` - at `$[1]`",
+    ]

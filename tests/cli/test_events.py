@@ -99,6 +99,11 @@ def test_doctor_names_the_events_there_are(capsys: pytest.CaptureFixture[str]) -
     assert "snapshot" in said
 
 
+def test_doctor_takes_no_app_with_events(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "main.py", "--events"]) == cli.USAGE
+    assert "leave PATH out" in capsys.readouterr().err
+
+
 def test_the_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         cli.main(["doctor", "--help"])

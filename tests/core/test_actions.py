@@ -38,6 +38,7 @@ VERBS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any]]] = 
     ("call", ("charts", "draw", 1, [2]), {}, "gr:call",
      {"module": "charts", "function": "draw", "args": [1, [2]]}),
     ("import_module", ("./x.js",), {}, "gr:import", {"url": "./x.js"}),
+    ("import_module", ("./x.js",), {"name": "y"}, "gr:import", {"url": "./x.js", "name": "y"}),
     (
         "download",
         (b"a,b", "t.csv"),

@@ -117,6 +117,44 @@ def test_init_state_is_for_sessions_opened_from_now_on(arun: Any) -> None:
     arun(story)
 
 
+def test_a_state_may_be_assigned_and_subscribed_to_until_the_app_starts(arun: Any) -> None:
+    async def story() -> None:
+        seen: list[Any] = []
+        beginning = State({"v": 1, "list": [1]})
+        app = App()
+        app.init_state(beginning)
+        beginning["v"] = 2
+        beginning["list"].append(2)
+        beginning.subscribe_mutation("v", lambda payload: seen.append(payload["new_value"]))
+        async with app:
+            beginning["v"] = 3  # too late
+            beginning["list"].append(3)
+            session = app.open_session()
+            assert session.state == {"v": 2, "list": [1, 2]}
+            seen.clear()
+            async with session.turn() as state:
+                state["v"] = 4
+            assert seen == [4]
+            other = State({"v": 5})
+            app.init_state(other)
+            other["v"] = 6  # a running app takes it as it was
+            assert app.open_session().state["v"] == 5
+
+    arun(story)
+
+
+def test_a_state_that_went_wrong_meanwhile_keeps_the_app_from_starting(arun: Any) -> None:
+    async def story() -> None:
+        beginning = State({"v": 1})
+        app = App(state=beginning)
+        beginning["v"] = threading.Lock()
+        with pytest.raises(TypeError, match=r"'v'.*gr\.shared"):
+            await app.start()
+        assert app.phase == "new"
+
+    arun(story)
+
+
 def test_what_cannot_be_copied_is_named_with_its_cures() -> None:
     with pytest.raises(TypeError, match=r"'lock'.*gr\.shared.*underscore"):
         App(state={"lock": threading.Lock()})

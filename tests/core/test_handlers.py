@@ -135,6 +135,19 @@ def test_what_cannot_be_a_handler_is_left_out_with_one_line() -> None:
     assert len(report) == 4
 
 
+def test_what_asks_for_a_refused_parameter_is_an_error_that_says_what_to_do() -> None:
+    for source in ("def draw(state, ui): ...", "def draw(state, ui=None): ..."):
+        table = HandlerTable()
+        table.refused = {"ui": "write the page in HTML"}
+        with pytest.raises(BadHandler, match=r"draw \(/app/shop.py:1\).*'ui'.*the page in HTML"):
+            table.add_module(module("shop", source))
+        shop = module("shop", source + "\ndef rows(*ui): ...\ndef add(state): ...\n")
+        table.claim(shop.draw)  # something else, which is told by whoever made it that
+        table.add_module(shop)
+        assert names(table) == ["add", "shop.add"]
+        HandlerTable().add_module(module("shop", source))  # elsewhere it is left out, as ever
+
+
 def test_what_was_never_meant_to_be_a_handler_is_not_told_how_to_become_one() -> None:
     table = HandlerTable()
     shop = module("shop", "def who(cookies, headers): ...\n")

@@ -576,6 +576,51 @@ def test_a_question_ends_with_its_time_or_with_the_last_view(arun: Any) -> None:
     arun(story)
 
 
+def test_a_question_of_one_view_is_for_its_label_alone(arun: Any) -> None:
+    async def story() -> None:
+        async with App() as app:
+            side = app.show("<p>side</p>", label="side")
+            one = await Visitor(app).open()
+            two = await Visitor(app).open(token=one.welcome["token"], label="side")
+            await one.call("gr:refresh")  # what came before is read
+            for end in ("answer", "bye"):
+                question = side.confirm("Really?")
+                call = (await two.until("gr:confirm"))["data"]["call"]
+                if end == "answer":
+                    assert await two.call("gr:answer", {"call": call, "value": True}) is True
+                    assert await question is True
+                    settled = [f["data"] for f in two.frames if f["type"] == "gr:settled"]
+                    assert settled == [{"call": call}]
+                    continue
+                two.raw(type="gr:bye")  # the other view is still there, and was not asked
+                assert await question is None
+            assert await side.confirm("Anybody?") is None
+            await one.call("gr:refresh")
+            assert not [f for f in one.frames if f["type"] in ("gr:confirm", "gr:settled")]
+            leave(one)
+
+    arun(story)
+
+
+def test_everybody_hears_that_a_question_is_settled(arun: Any) -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        async with App(clock=clock, settings=Settings(ping=0), handlers=[ask]) as app:
+            one = await Visitor(app).open()
+            two = await Visitor(app).open(token=one.welcome["token"])
+            number = one.send("ask")
+            asked = (await one.until("gr:confirm"))["data"]
+            assert asked == {"call": 1, "message": "Really?", "timeout": 60.0}
+            await two.until("gr:confirm")
+            clock.advance(61)
+            for visitor in (one, two):
+                assert (await visitor.until("gr:settled"))["data"] == {"call": 1}
+            assert await one.answer(number) is None
+            leave(one, two)
+
+    arun(story)
+
+
 def test_a_question_ends_with_its_session(arun: Any) -> None:
     async def story() -> None:
         async with App() as app:

@@ -432,6 +432,57 @@ def test_turns_that_wait_on_the_loop_hear_nothing_of_each_others(arun: Any) -> N
     arun(story)
 
 
+@pytest.mark.parametrize("others", ["task", "job", "other session"])
+def test_beside_a_turn_that_waits_on_the_loop_it_is_refused(arun: Any, others: str) -> None:
+    """The value is at hand in ``session.state``; to change it there is not to be in the turn."""
+
+    async def story() -> None:
+        gate, inside = asyncio.Event(), asyncio.Event()
+        refused: list[bool] = []
+
+        async def hold(state: Any) -> None:
+            inside.set()
+            await gate.wait()
+
+        @gr.handler(concurrent=True)
+        async def job(session: Any) -> None:
+            attempt(session)
+
+        async def edit(state: Any, payload: str) -> None:
+            attempt(app.sessions[payload])
+
+        def attempt(session: Any) -> None:
+            for edit in (session.state["c"].up, lambda: session.state["table"].remove(0)):
+                with pytest.raises(gr.StaleTurn):
+                    edit()
+                refused.append(True)
+
+        app = gr.App(
+            state={"c": Count(), "table": gr.EditableTable([{"a": 1}])},
+            handlers=[hold, job, edit],
+        )
+        async with app:
+            one, two = app.open_session(), app.open_session()
+            waiting = asyncio.ensure_future(_ask(one, "hold"))
+            await inside.wait()
+            if others == "task":
+                attempt(one)
+            elif others == "job":
+                await _ask(one, "job")
+            else:
+                await _ask(two, "edit", one.id)
+            assert len(refused) == 2
+            assert len(one.state["table"]) == 1
+            gate.set()
+            await waiting
+
+    arun(story)
+
+
+async def _ask(session: Any, event: str, payload: Any = None) -> Any:
+    return await session.ask(event, payload)
+
+
 async def _wait(session: Any, payload: str) -> Any:
     return await session.ask("hold", payload)
 

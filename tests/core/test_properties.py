@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import weakref
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 from tests.core.ledgers import changes, in_thread, patch_of, seen
+from tests.core.visitor import Visitor
 
 import greenroom as gr
 from greenroom.core._calculated import Calculated
 from greenroom.core.state import Ledger, Template
+from greenroom.testing import ManualClock
 
 Arun = Any
 runs: Counter[str] = Counter()
@@ -989,3 +992,85 @@ def test_what_it_prints_is_the_session_s(arun: Arun) -> None:
             assert not two.log.records()
 
     arun(story)
+
+
+class Progress(gr.State):
+    """A long turn."""
+
+    done: int = 0
+
+    @gr.property("done")
+    def percent(self) -> str:
+        """What people read."""
+        return f"{self.done} %"
+
+
+def test_the_partial_updates_of_a_long_turn_have_them(arun: Arun) -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        going, on, seen = asyncio.Event(), threading.Event(), asyncio.Event()
+        waiting, more = threading.Event(), threading.Event()
+
+        async def by_loop(state: Progress) -> None:
+            state.done = 10
+            going.set()
+            await seen.wait()
+
+        def by_worker(state: Progress) -> None:
+            state.done = 20
+            waiting.set()
+            on.wait()
+            state.done = 30  # finds a push due
+            more.wait()
+            state.done = 40
+
+        async with gr.App(state=Progress, handlers=[by_loop, by_worker], clock=clock) as app:
+            visitor = await Visitor(app).open()
+            number = visitor.send("by_loop")
+            await going.wait()
+            clock.advance(0.25)
+            assert (await visitor.next())["data"] == {"=": {"/done": 10, "/percent": "10 %"}}
+            seen.set()
+            await visitor.answer(number)
+            assert visitor.frames[-2]["data"] == {"=": {"/done": 10, "/percent": "10 %"}}
+            number = visitor.send("by_worker")
+            while not waiting.is_set():
+                await asyncio.sleep(0)
+            while not visitor.line.arrived:
+                clock.advance(0.05)
+                await asyncio.sleep(0)
+            assert (await visitor.next())["data"] == {"=": {"/done": 20}}  # the loop's
+            on.set()
+            assert (await visitor.next())["data"] == {"=": {"/done": 30, "/percent": "30 %"}}
+            more.set()
+            await visitor.answer(number)
+            assert visitor.frames[-2]["data"] == {"=": {"/done": 40, "/percent": "40 %"}}
+            visitor.line.close()
+
+    arun(story)
+
+
+def test_a_state_whose_root_is_gone() -> None:
+    class Outer(gr.State):
+        cart: Cart
+        spare: Cart
+
+        @gr.property("cart.gross")
+        def shown(self) -> str:
+            return f"{self.cart.gross} EUR"
+
+    holder = gr.State({"outer": Outer()})
+    outer = holder["outer"]
+    item = outer.cart.item
+    del holder
+    item.price = 5
+    assert (outer.shown, outer.spare.gross) == ("15 EUR", 12)
+    old = outer.cart
+    outer.cart = {"item": {"price": 6}}
+    assert (outer.shown, old.gross) == ("16 EUR", 15)
+    outer.cart.item.count = 2
+    del old, outer
+    assert item == {"price": 5, "count": 1, "total": 5}  # its parents are gone, too
+    lone = gr.State({"cart": Cart()})["cart"].item
+    lone.price = 9
+    assert lone.total == 9

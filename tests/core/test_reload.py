@@ -564,3 +564,18 @@ def test_a_new_property_is_for_new_sessions(arun: Any) -> None:
             leave(visitor, other)
 
     arun(story)
+
+
+def test_a_state_that_was_assigned_before_it_was_adopted_is_taken_as_it_is(arun: Any) -> None:
+    async def story() -> None:
+        async with App(state={"a": 1}) as app:
+            session = app.open_session()
+            beginning = State({"a": 1})
+            other = App(state=beginning)
+            beginning["b"] = 2
+            app.adopt(other)
+            async with session.turn() as state:  # behind the one that brings what is new
+                assert state["b"] == 2
+            assert app.open_session().state == {"a": 1, "b": 2}
+
+    arun(story)

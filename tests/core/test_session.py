@@ -67,6 +67,11 @@ def test_a_tell_runs_in_order_and_an_ask_hears_the_result(arun: Any) -> None:
             assert session["id"] == session.id
             with pytest.raises(KeyError):
                 session["tell"]
+            assert "id" in session
+            assert "tell" not in session
+            assert session.get("tell", "no") == "no"
+            assert session.get("id") == dict(session)["id"] == session.id
+            assert list(session) == list(session.keys())
 
     arun(story)
 
@@ -617,6 +622,35 @@ def test_a_worker_ships_in_part_too_and_its_own_values_when_it_assigns(arun: Any
             more.set()
             await visitor.answer(number)
             assert [f["type"] for f in visitor.frames].count("app:early") == 1
+            visitor.line.close()
+
+    arun(story)
+
+
+def test_a_worker_that_slept_ships_in_part_as_well(arun: Any) -> None:
+    async def story() -> None:
+        clock, on = ManualClock(), threading.Event()
+
+        def slow(state: Any) -> None:
+            state["message"] = "Loading..."
+            assert on.wait(20)
+            state["message"] = "Completed"
+
+        async with App(handlers=[slow], clock=clock) as app:
+            visitor = await Visitor(app).open()
+            for _ in range(3):
+                on.clear()
+                number = visitor.send("slow")
+                async with asyncio.timeout(20):
+                    while not visitor.line.arrived:
+                        clock.advance(0.05)
+                        await asyncio.sleep(0)
+                assert (await visitor.next())["data"] == {"=": {"/message": "Loading..."}}
+                on.set()
+                await visitor.answer(number)
+                while app.scheduler.sweeping:  # until all threads sleep
+                    clock.advance(0.05)
+                    await asyncio.sleep(0)
             visitor.line.close()
 
     arun(story)

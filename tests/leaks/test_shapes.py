@@ -49,6 +49,44 @@ def nested_states(app: App) -> Visit:
     return visit
 
 
+class Count(gr.MutableValue):
+    number = 0
+
+    def up(self) -> None:
+        self.number += 1
+        self.mutate()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"number": self.number}
+
+
+@shape
+def values_that_report(app: App) -> Visit:
+    everybodys = Count()
+
+    def edit(state: Any) -> None:
+        state["nest"]["count"] = [Count(), everybodys]
+        state["table"] = gr.EditableTable([{"a": 1}])
+        state["nest"]["count"][0].up()
+        everybodys.up()
+        state["copy"] = state["nest"]
+        state["table"].record(0)["a"] = 2
+
+    def undo(state: Any) -> None:
+        edit(state)
+        raise Expected
+
+    app.handlers.add(edit)
+    app.handlers.add(undo)
+
+    async def visit(visitor: Visitor) -> None:
+        await visitor.call("edit")
+        await visitor.call("undo")
+        await visitor.call("edit")
+
+    return visit
+
+
 @shape
 def without_links(app: App) -> Visit:
     def grow(state: Any) -> None:

@@ -70,6 +70,11 @@ def is_property(at: Tree, key: str) -> bool:
     return isinstance(at, Schema) and key in at.properties
 
 
+def heard(value: Any) -> Any:
+    """What a subscriber gets for a value."""
+    return None if value is NOTHING else copy.deepcopy(value)
+
+
 def find(values: Tree, path: Path) -> Any:
     """The value of a path, or NOTHING."""
     at: Any = values
@@ -164,8 +169,7 @@ class StateModel:
             for path in self.subscriptions:
                 old, new = find(before, path), find(self.values, path)
                 if path[: len(changed)] == changed and (old is not NOTHING or new is not NOTHING):
-                    heard = [None if one is NOTHING else copy.deepcopy(one) for one in (old, new)]
-                    self.told.append((path, *heard))
+                    self.told.append((path, heard(old), heard(new)))
 
     def concerned(self, place: Path) -> list[Path]:
         """The properties that are calculated from a place, or from each other, each once."""

@@ -40,6 +40,7 @@ export function camera(video, tell) {
   const stop = () => {
     stream?.getTracks().forEach((track) => track.stop());
     stream = null;
+    video.srcObject = null; // what it showed last is not what a camera sees
   };
 
   const start = async () => {
