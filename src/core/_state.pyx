@@ -9,6 +9,9 @@ Who owns what
     A session's node begins with the dict of its template's node (``borrowed``) and copies it at the
     first write, or when a nested state or a mutable leaf is read for the first time.
 
+    A value that reports its own changes (core.mutable) is told where it lies when it comes to a
+    place; ``Journal.kept`` holds those that did so in the turn, until it commits.
+
 Who may call what
     Assigning: the thread that opened the turn (``Ledger.open``, ``adopt``). Reading: any thread.
     ``ship(foreign=True)`` and ``snapshot(foreign=True)``: the loop, also beside a running turn.

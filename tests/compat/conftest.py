@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 MODULES = ("main", "model", "orders", "returns", "catalogue")
 IMPORTS = (
     (re.compile(r"^import writer as wf$", re.MULTILINE), "import greenroom.compat.writer as wf"),
-    (re.compile(r"^from writer import ", re.MULTILINE), "from greenroom.compat.writer import "),
+    (re.compile(r"^from writer(?=[. ])", re.MULTILINE), "from greenroom.compat.writer"),
 )
 
 

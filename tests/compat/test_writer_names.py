@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 from tests.core.visitor import Visitor
+from tests.support.scripts import imports_of, write
 
 import greenroom as gr
 import greenroom.compat.writer as wf
+from greenroom.cli import CommandError
+from greenroom.cli.load import load
 from greenroom.compat.writer import absent
 
 PAGE = Path(__file__).parents[2] / "docs/coming-from-writer.md"
@@ -121,6 +124,18 @@ def test_a_handler_that_wants_what_is_not_here_is_refused_at_registration(argume
         app.handlers.add_module(module_of(f"def draw({argument}): ..."), main=True)
 
 
+def test_what_is_not_here_stops_the_start_with_what_to_use_instead(tmp_path: Path) -> None:
+    begin = "import greenroom.compat.writer as wf\nwf.init_state({})\n"
+    for line, said in (
+        ("def draw(state, ui): ...", r"draw \(.*main.py:3\) wants 'ui'.*page in HTML"),
+        ("from greenroom.compat.writer.ai import Conversation", "ai is not part of Greenroom: "),
+        ("ui = wf.init_ui()", "init_ui is not part of Greenroom: .*HTML"),
+    ):
+        write(tmp_path, {"main.py": begin + line})
+        with imports_of(tmp_path), pytest.raises(CommandError, match=said):
+            load(str(tmp_path), gr.Settings())
+
+
 def test_without_an_app_the_cure_is_shown() -> None:
     with pytest.raises(gr.NoApp, match=r"app\.registering"):
         wf.init_state({})
@@ -222,6 +237,29 @@ def test_log_entries_go_to_the_session_or_to_the_app(arun: Any) -> None:
             assert log == [("error", "Query: it failed\nSELECT 1"), ("warning", "Query: slow")]
             visitor.line.close()
         assert "Start: first" in [record.text for record in app.log]
+
+    arun(story)
+
+
+def test_beside_the_turns_mail_leaves_at_once(arun: Any) -> None:
+    @gr.handler(concurrent=True)
+    def work(state: Any) -> None:  # it gets the state to read
+        state.add_notification("info", "Work", "half way")
+        state.add_mail("progress", 50)
+
+    async def story() -> None:
+        app = gr.App(handlers=[work])
+        with app.registering():
+            wf.init_state({})
+        async with app:
+            visitor = await Visitor(app).open()
+            await visitor.call("work")
+            told = [(f["type"], f["data"]) for f in visitor.frames[-3:-1]]
+            assert told == [
+                ("gr:notify", {"message": "half way", "title": "Work", "kind": "info"}),
+                ("mail:progress", 50),
+            ]
+            visitor.line.close()
 
     arun(story)
 

@@ -1,7 +1,8 @@
 """The schema of the shop's state, and a value that reports its own changes."""
 
 import writer as wf
-from writer import MutableValue, State, WriterState
+from writer import State, WriterState
+from writer.core import MutableValue
 
 
 class Basket(State):
