@@ -62,7 +62,8 @@ def connect(
 ) -> Client:
     """A client for ``async with``; inside, the first state is there.
 
-    ``target`` is a URL, or a function that returns a :class:`~greenroom.client.duplex.Duplex` (or
+    ``target`` is a URL (that of the WebSocket, or ``http://host:port`` as ``greenroom run`` prints
+    it), or a function that returns a :class:`~greenroom.client.duplex.Duplex` (or
     an awaitable of one) each time it is called: ``lambda: memory.connect(app)``. ``token`` takes up
     a session (an earlier client's :attr:`Client.token`). ``downloads`` is a folder that takes what
     the server wants saved, unless :meth:`Client.on_download` says otherwise. ``clock`` and

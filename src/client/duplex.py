@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from ..core.types import Packet
 from .codec import pack, unpack
@@ -53,10 +54,16 @@ Dialer = Callable[[], Duplex | Awaitable[Duplex]]
 
 
 def dialer_of(target: str | Dialer) -> Dialer:
-    """A dialer as it is; a URL (ws, wss, http, https) as one that opens a WebSocket."""
+    """A dialer as it is; a URL (ws, wss, http, https) as one that opens a WebSocket.
+
+    ``http://host:port`` alone is what ``greenroom run`` prints: its WebSocket is at ``/ws``.
+    """
     if not isinstance(target, str):
         return target
-    url = "ws" + target.removeprefix("http") if target.startswith("http") else target
+    url = target
+    if target.startswith("http"):
+        parts = urlsplit("ws" + target.removeprefix("http"))
+        url = (parts._replace(path="/ws") if parts.path in ("", "/") else parts).geturl()
     if not url.startswith(("ws://", "wss://")):
         raise ValueError(f"a URL of a server begins with ws://, wss:// or http, got {target!r}")
     return lambda: WebSocket.dial(url)

@@ -183,7 +183,7 @@ def test_a_server_that_refuses_for_good(arun: Run) -> None:
     arun(story)
 
 
-@pytest.mark.parametrize("path", ["", "nope", "view/main"])
+@pytest.mark.parametrize("path", ["nope", "view/main"])
 def test_an_address_without_a_websocket_is_an_error_and_no_wait(arun: Run, path: str) -> None:
     async def story() -> None:
         async with App() as app, served_by("websocket", app) as port:
@@ -191,6 +191,19 @@ def test_an_address_without_a_websocket_is_an_error_and_no_wait(arun: Run, path:
             with pytest.raises(Closed, match=r"HTTP 404: is this the address of the WebSocket\?"):
                 await client.__aenter__()
             assert client.status == "closed"
+
+    arun(story)
+
+
+@pytest.mark.parametrize("path", ["", "/", "/ws"])
+def test_the_address_that_is_printed_is_one_to_connect_to(arun: Run, path: str) -> None:
+    async def story() -> None:
+        async with (
+            App(state={"count": 3}) as app,
+            served_by("websocket", app) as port,
+            connect(f"http://127.0.0.1:{port}{path}") as client,
+        ):
+            assert client.state == {"count": 3}
 
     arun(story)
 
