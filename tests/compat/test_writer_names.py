@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import re
 import types
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,45 @@ def test_every_name_of_ours_is_one_of_theirs_and_says_what_it_is() -> None:
 def test_the_page_for_those_who_come_has_a_row_for_every_name(name: str) -> None:
     rows = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("|")]
     assert any(f"`{name}`" in row.split("|")[1] for row in rows), f"no row names {name}"
+
+
+def test_what_the_page_calls_ours_is_there() -> None:
+    rows = [line.split("|") for line in PAGE.read_text("utf-8").splitlines() if line[:2] == "| "]
+    told = " ".join(cell for row in rows if len(row) > 4 for cell in row[2:5])
+    named = re.findall(r"`(?:[^`]*[^`\w.])?(gr|session)\.(\w+)", told)
+    assert {("gr", "EditableTable"), ("session", "set_page")} <= set(named)
+    for place, name in named:
+        assert hasattr({"gr": gr, "session": gr.Session}[place], name), f"{place}.{name}"
+
+
+def test_the_state_and_the_table_go_on_with_our_names_as_the_page_says(arun: Any) -> None:
+    class Shop(gr.State):
+        count: int
+
+    async def story() -> None:
+        app = gr.App()
+        with app.registering():
+            initial_state = Shop({"count": 1, "heard": 0, "rows": gr.EditableTable([{"n": 1}])})
+            gr.init_state(initial_state)
+            initial_state.subscribe_mutation("count", lambda state: state.update(heard=1))
+            initial_state["title"] = "more"
+
+        def work(state: Shop, session: gr.Session) -> Any:
+            assert isinstance(state, Shop)
+            state.count += 1
+            state["rows"].add({"n": 2})
+            state["rows"].update(0, {"n": 5})
+            state["rows"].remove(1)
+            session.notify("M", title="T", kind="success")
+            return state["rows"].data
+
+        app.handlers.add(work)
+        async with app:
+            session = app.open_session()
+            assert await session.ask("work") == [{"n": 5}]
+            assert (session.state["heard"], session.state["title"]) == (1, "more")
+
+    arun(story)
 
 
 @pytest.mark.parametrize("module", ["ai", "auth", "blueprints", "serve", "ui"])
