@@ -41,7 +41,8 @@ class Blockage(NamedTuple):
         inner = f", in {self.innermost}" if self.innermost != f"{self.filename}:{self.line}" else ""
         return (
             f"the loop was blocked for more than {self.seconds:.0f} ms by {self.function} "
-            f"({self.filename}:{self.line}{inner}): make it async, or a plain sync handler"
+            f"({self.filename}:{self.line}{inner}): await what takes time, or make it a plain "
+            "`def`, which has a thread"
         )
 
 

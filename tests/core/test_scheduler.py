@@ -396,6 +396,9 @@ def test_the_watchdog_names_what_blocks_the_loop() -> None:
             assert found[0].filename == __file__
             assert found[0].line == blocks.__code__.co_firstlineno + 1
             assert "blocks" in str(found[0])
+            assert str(found[0]).endswith(
+                "await what takes time, or make it a plain `def`, which has a thread"
+            )
             found.clear()
             await asyncio.sleep(0.15)  # an idle loop is not blocked
             assert found == []
