@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
 
 from ..core.app import App
@@ -124,6 +124,10 @@ def _from_file(path: Path, settings: Settings) -> Loaded:
             if settings.debug:
                 app.settings = app.settings.but(debug=True)
         else:
+            if _is_of_writer(module):  # though it may have called none of the old verbs
+                from ..compat.writer.absent import PARAMETERS
+
+                app.handlers.refused = PARAMETERS
             try:
                 app.handlers.add_module(module, main=True, root=root)
             except (GreenroomError, TypeError) as error:
@@ -131,6 +135,20 @@ def _from_file(path: Path, settings: Settings) -> Loaded:
     public = path.parent / "public"
     title = path.parent.name or path.stem
     return Loaded(app, title, public if public.is_dir() else None, root, added)
+
+
+def _is_of_writer(module: ModuleType) -> bool:
+    """Whether it has imported ``greenroom.compat.writer`` or a name of it."""
+    for value in vars(module).values():
+        if isinstance(value, ModuleType):
+            home: object = value.__name__
+        elif isinstance(value, (type, FunctionType)):
+            home = value.__module__
+        else:
+            continue
+        if isinstance(home, str) and home.startswith("greenroom.compat.writer"):
+            return True
+    return False
 
 
 def _check_unused(app: App, file: str) -> None:

@@ -176,6 +176,15 @@ def test_what_is_not_here_stops_the_start_with_what_to_use_instead(tmp_path: Pat
             load(str(tmp_path), gr.Settings())
 
 
+@pytest.mark.parametrize(
+    "line", ["import greenroom.compat.writer as ss", "from greenroom.compat.writer import State"]
+)
+def test_so_it_does_in_an_app_that_has_no_state_to_init(tmp_path: Path, line: str) -> None:
+    write(tmp_path, {"main.py": f"{line}\ndef draw(ui): ...\n"})
+    with imports_of(tmp_path), pytest.raises(CommandError, match=r"wants 'ui'.*page in HTML"):
+        load(str(tmp_path), gr.Settings())
+
+
 def test_without_an_app_the_cure_is_shown() -> None:
     with pytest.raises(gr.NoApp, match=r"app\.registering"):
         wf.init_state({})
