@@ -12,10 +12,13 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from . import capture
 from .calm import Calm
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 __all__ = ["LEVELS", "AppLog", "Level", "Record", "SessionLog", "one_line"]
 
@@ -30,6 +33,7 @@ MAX_TEXT: Final = 8_192  # characters of one record; what is longer is cut, and 
 
 _lock = threading.RLock()  # of all rings; reentrant, since a finalizer may print in between
 _logger = logging.getLogger("greenroom")
+_ours = (__file__.rpartition("log.py")[0], "src/core/_")  # files of the core: plain, compiled
 _numbers: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -292,7 +296,7 @@ class AppLog(_Log):
         more = self.calm.ask(kind or text)
         if more is not None:
             self._failed(text + more, error)
-            _logger.error("%s%s", text, more, exc_info=error, extra=capture.OURS)
+            _logger.error("%s%s", text, more, exc_info=_told(error), extra=capture.OURS)
         return more is not None
 
 
@@ -312,4 +316,12 @@ def one_line(error: BaseException) -> str:
 
 
 def _formatted(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error)).rstrip()
+    return "".join(traceback.format_exception(*_told(error))).rstrip()
+
+
+def _told(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
+    """As ``exc_info``, but it begins at the first line of the application, if there is one."""
+    where = error.__traceback__
+    while where is not None and where.tb_frame.f_code.co_filename.startswith(_ours):
+        where = where.tb_next
+    return type(error), error, where or error.__traceback__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from itertools import count
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import greenroom as gr
 from greenroom.core import capture
 from greenroom.core._fast import Message, Turn
 from greenroom.core._turn import enter_turn, leave_turn
@@ -98,6 +100,32 @@ def test_a_traceback_is_kept_apart() -> None:
     assert record.traceback is not None
     assert "test_log.py" in record.traceback
     assert record.traceback.endswith("LookupError: no tea")
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_traceback_begins_where_the_application_does(
+    arun: Any, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    def blocking() -> None:
+        raise LookupError("no tea")
+
+    async def waiting() -> None:
+        await asyncio.sleep(0)
+        raise LookupError("no tea")
+
+    async def story() -> None:
+        caplog.clear()
+        async with gr.App(handlers=[blocking, waiting]) as app:
+            session = app.open_session()
+            with pytest.raises(LookupError):
+                await session.ask("blocking" if kind == "sync" else "waiting")
+            (record,) = session.log
+            shown = [caplog.text, record.traceback or ""]
+            for text in shown:
+                assert text.count('  File "') == 1, text
+                assert "test_log.py" in text
+
+    arun(story)
 
 
 def test_records_are_passed_on() -> None:
