@@ -742,18 +742,25 @@ cdef class Core:
         return self.ask_here(actor, message, timeout)
 
     cdef object ask_here(self, Actor actor, Message message, double timeout):
+        cdef double deadline = self.now() + timeout if timeout > 0.0 else 0.0
         future = self.make_future()
         message.reply = future
-        actor.post(message)
-        if timeout > 0.0 and message.stage < OVER:
-            message.deadline = self.now() + timeout
+        if deadline:  # before it is posted: a worker may end it at once, and forgets it then
+            message.deadline = deadline
             message.session = actor
             self.waiting_asks += 1
+        try:
+            actor.post(message)
+        except BaseException:
+            if message.deadline:
+                self.forget(message)
+            raise
+        if message.deadline:
             if len(self.asks) > 2 * self.waiting_asks + 64:
                 self.asks = [item for item in self.asks if (<Message> item).deadline]
             self.asks.append(message)
-            if self.next_look == 0.0 or message.deadline < self.next_look:
-                self.set_timer(message.deadline)
+            if self.next_look == 0.0 or deadline < self.next_look:
+                self.set_timer(deadline)
         return future
 
     cdef void forget(self, Message message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import random
 import threading
 import time
@@ -299,6 +300,42 @@ def test_many_asks_leave_nothing_behind(arun: Any) -> None:
                 alive.add(payload)
                 await scheduler.ask(session, message(lambda s, p: None, payload), 60.0)
             assert len(alive) < 150
+
+    arun(main)
+
+
+def test_an_answer_that_is_faster_than_the_one_who_asks_is_waited_for_no_more(arun: Any) -> None:
+    """The turn ends on its worker while the loop, that has posted it, still looks at the clock."""
+    posted: list[Any] = []
+    looked = threading.Event()
+
+    class Slow(FakeClock):
+        def time(self) -> float:
+            until = time.monotonic() + 10.0
+            while posted and "over" not in repr(posted[0]) and time.monotonic() < until:
+                looked.set()
+                os.sched_yield()
+            return super().time()
+
+    class Asked(FakeSession):
+        def post(self, message: Any) -> None:
+            super().post(message)
+            posted.append(message)
+
+    def work(_: Any, __: Any) -> None:
+        assert looked.wait(10.0)
+
+    async def main() -> None:
+        looked.clear()
+        async with scheduling(Slow()) as scheduler:
+            session = Asked(scheduler)
+            answer = scheduler.ask(session, message(work, None, W), 60.0)
+            looked.set()
+            await answer
+            gone = weakref.ref(session)
+            del session, answer
+            posted.clear()
+            await eventually(lambda: gone() is None)
 
     arun(main)
 
