@@ -42,6 +42,7 @@ from ._state cimport (
     drop_stale,
     enrol,
     not_yours,
+    root_of,
     set_detached,
     twin,
 )
@@ -94,12 +95,11 @@ cdef int spoil(State node, tuple path, list marked) except -1:
 
     ``marked`` collects the properties as (node, name), also those that were stale before.
     """
-    cdef State at = None
+    cdef State at = root_of(node.journal)
     cdef PyObject* found
     cdef Py_ssize_t i
     cdef Py_ssize_t last = len(path) - 1
-    if node.journal.root != NULL:
-        at = <State> <object> node.journal.root
+    if at is not None:
         for i in range(last):
             if at.plan is not None:
                 spoil_of(at, path, i, marked)

@@ -237,12 +237,11 @@ def journal_of(State node not None):
 
 cdef State leaf_with(Journal journal, tuple keys, object value):
     """The node whose leaf, at the last of ``keys``, is or holds ``value``; None when none does."""
-    cdef State node
+    cdef State node = root_of(journal)
     cdef PyObject* found
     cdef Py_ssize_t last = len(keys) - 1
-    if journal.root == NULL:
+    if node is None:
         return None
-    node = <State> <object> journal.root
     for key in keys[:last]:
         child = node.read(key)
         if not isinstance(child, State):

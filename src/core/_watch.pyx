@@ -29,6 +29,7 @@ from ._state cimport (
     WATCHED,
     Journal,
     State,
+    root_of,
     shown,
     spell,
 )
@@ -293,7 +294,7 @@ cdef int collect(
 cdef int ring(Journal journal, Watch watch, object before, object after, str event) except -1:
     payload = {"previous_value": before, "new_value": after}
     context = {"event": event, "mutation": watch.path}
-    root = None if journal.root == NULL else <object> journal.root
+    root = root_of(journal)
     if watch.later:
         defer(journal, watch, Later(watch.call, payload, context, root))
         return 0

@@ -1074,3 +1074,16 @@ def test_a_state_whose_root_is_gone() -> None:
     lone = gr.State({"cart": Cart()})["cart"].item
     lone.price = 9
     assert lone.total == 9
+
+
+def test_whoever_hears_that_a_root_goes_may_still_assign_below_it() -> None:
+    """The callback of a weak reference runs while the root is just going."""
+    told: list[Any] = []
+    root = Cart()
+    item = root.item
+    root.subscribe_mutation("item.count", lambda state: told.append((state,)))
+    ends = weakref.ref(root, lambda _: item.update({"price": 7, "count": 2}))
+    del root
+    assert ends() is None
+    assert item.total == 14
+    assert told == [(None,)]
