@@ -231,7 +231,8 @@ cdef int settle(State top) except -1:
 cdef int settle_all(Journal journal, bint lenient) except -1:
     """Calculate all that is stale; then nothing is, and the first error is raised.
 
-    ``lenient``: what raises stays stale, and its error waits for the end of the turn.
+    What a removed state raises is not: it keeps its last value. ``lenient``: what raises stays
+    stale, and its error waits for the end of the turn.
     """
     cdef State node
     cdef object failure = None
@@ -247,7 +248,7 @@ cdef int settle_all(Journal journal, bint lenient) except -1:
                 renew(node, <str> name)
             except Exception as error:
                 left = True
-                if failure is None:
+                if failure is None and not node.detached:  # of what was removed, nobody gets it
                     failure = error
     if not lenient or not left:
         drop_stale(journal)

@@ -313,6 +313,35 @@ def test_a_removed_state_is_right_too() -> None:
     assert item == {"price": 4, "count": 2, "total": 8}
 
 
+def test_what_a_removed_state_raises_concerns_nobody() -> None:
+    ledger = Template({"half": Half()}).open()
+    ledger.open()
+    for remove in (ledger.root.pop, lambda key: ledger.root.update({key: Half({"by": 5})})):
+        ledger.root["half"] = Half()
+        removed = ledger.root["half"]
+        removed.by = 0
+        remove("half")
+        with pytest.raises(ZeroDivisionError):
+            removed["part"]
+        ledger.ship()
+        ledger.shipped()
+        ledger.settle()
+        assert removed.part == 10
+    assert patch_of(ledger) is None
+    assert ledger.root.to_dict() == {"half": {"by": 5, "part": 2}}
+
+
+class Half(gr.State):
+    """A state whose property may have no value."""
+
+    by: int = 1
+
+    @gr.property("by")
+    def part(self) -> int:
+        """Raises ZeroDivisionError."""
+        return 10 // self.by
+
+
 def test_a_removed_state_with_a_nested_result_is_all_removed() -> None:
     ledger = opened({"cart": Cart()}, None)
     cart = ledger.root["cart"]
