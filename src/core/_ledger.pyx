@@ -42,6 +42,7 @@ from ._state cimport (
     private,
     raw,
     scalar,
+    settled,
     spell,
     take_in,
     undo_reporters,
@@ -383,6 +384,7 @@ cdef class Template:
         if isinstance(values, State):
             if (<State> values).journal is not None:
                 watches = (<State> values).journal.watches
+            settled(<State> values)
             if isinstance(values, kind):
                 kind = type(values)
                 fill = False

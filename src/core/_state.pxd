@@ -168,6 +168,7 @@ cdef object convert(object value, Where where, str key, Journal journal, dict fi
 cdef bint calculated(State node, str key) except -1
 cdef object not_yours(State node, str key, type kind)
 cdef int enrol(State node) except -1
+cdef int settled(State node) except -1
 cdef int drop_stale(Journal journal) except -1
 cdef StateView make_view(State node)
 cdef list kept_any(list things, object thing)

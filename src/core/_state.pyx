@@ -215,8 +215,10 @@ cdef class Journal:
             return
         key = keys[len(keys) - 1]
         node.admit()
-        if not tell:
-            self.alert &= CALCULATED
+        if tell:
+            node.store(key, node.d[key])
+            return
+        self.alert &= CALCULATED
         try:
             node.store(key, node.d[key])
         finally:
@@ -608,6 +610,7 @@ cdef class State:
             if type(values) is StateView:
                 values = (<StateView> values).node
             if isinstance(values, State):
+                settled(<State> values)
                 given = type(values)
                 values = (<State> values).d
             elif not isinstance(values, dict):
@@ -1011,10 +1014,11 @@ cdef class State:
         """
         cdef dict fresh = {}
         cdef str name
+        if type(values) is StateView:
+            values = (<StateView> values).node
         if isinstance(values, State):
+            settled(<State> values)
             values = (<State> values).d
-        elif type(values) is StateView:
-            values = (<StateView> values).node.d
         elif not isinstance(values, dict):
             values = dict(values)
         if self.fields is not None:

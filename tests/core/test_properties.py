@@ -398,6 +398,35 @@ def test_copies_are_calculated_anew() -> None:
     assert state == Cart(state)
 
 
+@pytest.mark.parametrize(
+    "copy",
+    [
+        gr.State,
+        lambda state: Template(state, Free).root,
+        lambda state: replaced(by=state),
+        lambda state: replaced(Template({"in": state}).open().view["in"]),
+    ],
+    ids=["State(state)", "Template", "replace", "replace by a view"],
+)
+def test_copies_without_the_class_have_its_fresh_value(copy: Any) -> None:
+    """There it is a key like any other, so nobody would ever calculate it."""
+    item = Item()
+    item.price = 7
+    assert copy(item)["total"] == 7
+
+
+class Free(gr.State):
+    """What Item calculates is a field here."""
+
+    total: int = 0
+
+
+def replaced(by: Any) -> gr.State:
+    state = gr.State()
+    state.replace(by)
+    return state
+
+
 @MAKES
 def test_nobody_assigns_them(make: Any) -> None:
     state = make()
