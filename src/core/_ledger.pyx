@@ -119,11 +119,13 @@ cdef class Ledger:
     cpdef object rollback(self, bint keep):
         """Undo, then end the turn."""
         revert(self.journal)
-        undo_reporters(self.journal)
-        if self.journal.pending is not None:
-            settle_all(self.journal, True)
-            drop_stale(self.journal)  # what raised keeps its last value: this cannot fail
-        self.commit(keep)
+        try:
+            undo_reporters(self.journal)
+            if self.journal.pending is not None:
+                settle_all(self.journal, True)
+        finally:  # an interrupt gets through, the turn ends all the same
+            drop_stale(self.journal)  # what raised keeps its last value
+            self.commit(keep)
 
     # -- clients
 

@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 from tests.core.ledgers import changes, in_thread, opened, patch_of, seen
 
 import greenroom as gr
+from greenroom.core import mutable
+from greenroom.core._fast import Turn, enter_turn, leave_turn
 from greenroom.core._state import journal_of
 from greenroom.core.mutable import PLACES, ROOM
 from greenroom.core.state import State, Template
@@ -604,6 +606,26 @@ def test_undone_twice_it_is_still_sent() -> None:
     ledger.open()
     ledger.rollback(True)  # the next turn knows nothing of it
     assert patch_of(ledger) is None
+
+
+def test_an_interrupt_in_an_undo_ends_the_turn_all_the_same() -> None:
+    class Watched(gr.State):
+        c: Any = gr.shared(None)
+
+        @gr.property("c")
+        def shown(self) -> int:
+            if self.c is not None and self.c.number == 1:
+                raise KeyboardInterrupt
+            return 0
+
+    ledger, state = opened(Watched({"c": Count()}))
+    state["c"].up()
+    with pytest.raises(KeyboardInterrupt):
+        ledger.rollback(True)
+    assert not ledger.in_turn
+    ledger.open()
+    state["c"].up()
+    assert patch_of(ledger) == {"=": {"/c": {"number": 2}, "/shown": 0}}
 
 
 def test_a_rollback_brings_it_back_to_where_it_reports() -> None:
