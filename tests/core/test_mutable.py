@@ -669,6 +669,9 @@ def test_due_pushes_see_it() -> None:
     ledger.due = True
     state["c"].up()
     assert pushed == [{"/c": {"number": 1}}]
+    assert not ledger.due
+    state["c"].up()
+    assert len(pushed) == 1
 
 
 def test_an_encoder_may_not_report() -> None:
