@@ -756,7 +756,7 @@ def test_places_where_it_lies_no_more_do_not_pile_up() -> None:
         state["seats"] = {str(seat): count}
         patch_of(ledger)
         ledger.open()
-    assert len(PLACES[id(count)].own) <= 2 * ROOM
+    assert sum(map(len, PLACES[id(count)].own.values())) <= 2 * ROOM
     count.up()
     assert patch_of(ledger) == {"=": {f"/seats/{10 * ROOM - 1}": {"number": 1}}}
     for _ in range(10 * ROOM):  # sessions that are gone
@@ -764,6 +764,31 @@ def test_places_where_it_lies_no_more_do_not_pile_up() -> None:
         place["c"] = count
         other.commit(False)
     assert len(PLACES[id(count)].own) <= 2 * ROOM
+
+
+def test_one_of_very_many_sessions_is_not_looked_for_in_all(monkeypatch: Any) -> None:
+    count = Count()
+    ledgers = [opened({"c": None})[0] for _ in range(5 * ROOM)]
+    for ledger in ledgers:
+        ledger.root["c"] = count
+        ledger.commit(False)
+    looked: list[Any] = []
+    found_in = mutable._found_in
+
+    def look(value: gr.MutableValue, home: Any) -> Any:
+        looked.append(home)
+        return found_in(value, home)
+
+    monkeypatch.setattr(mutable, "_found_in", look)
+    ledgers[7].open()
+    token = enter_turn(Turn(ledger=ledgers[7]))
+    try:
+        count.up()
+    finally:
+        leave_turn(token)
+    assert looked == [journal_of(ledgers[7].root)]
+    assert patch_of(ledgers[7]) == {"=": {"/c": {"number": 1}}}
+    assert not any(ledger.dirty for ledger in ledgers)
 
 
 def test_many_threads_may_read_their_copies_at_once() -> None:
