@@ -537,6 +537,24 @@ def test_copies(kind: str) -> None:
         assert len(other) == 2
 
 
+class Named(gr.EditableTable):
+    """A table with more to it."""
+
+    def __init__(self, name: list[str], data: Any) -> None:
+        super().__init__(data)
+        self.name = name
+
+
+def test_copies_of_a_class_with_attributes_of_its_own(kind: str) -> None:
+    ledger, state = opened({"people": Named(["Ada"], table(kind).data)})
+    state["people"].name.append("Alan")
+    assert (state["people"].name, len(state["people"])) == (["Ada", "Alan"], 3)
+    assert Template({"people": state["people"]}).open().root["people"].name == ["Ada", "Alan"]
+    state["people"].add(PEOPLE[0])
+    ledger.rollback(True)
+    assert len(state["people"]) == 3
+
+
 # ---------------------------------------------------------------- all three alike
 
 values = st.integers(-5, 5) | st.none()
