@@ -680,7 +680,10 @@ cdef class State:
     cdef dict filled(self):
         """A copy of the values, each made the session's own."""
         cdef dict copy
-        settled(self)
+        if self.stale is not None:
+            for key in list(self.stale):  # nested states see to theirs when they are read
+                if self.stale.get(key) is not None:
+                    hooks.renew(self, <str> key)
         copy = PyDict_Copy(self.d)
         for key, value in list(copy.items()):
             if type(value) is Cell or isinstance(value, State):

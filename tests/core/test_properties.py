@@ -188,6 +188,30 @@ def test_what_was_not_concerned_is_not_calculated() -> None:
     assert not runs
 
 
+def test_among_many_stale_ones_only_those_of_the_place_are_calculated() -> None:
+    ledger = Template({"rows": {str(row): Item() for row in range(50)}, "cart": Cart()}).open()
+    ledger.open()
+    rows, cart = ledger.root["rows"], ledger.root["cart"]
+    for row in rows:
+        rows[row].count = 3
+    cart.item.price = 5
+    cart["extra"] = {"deep": {"item": cart.item}}  # copied, and so calculated
+    runs.clear()
+    assert rows["7"].to_dict() == {"price": 2, "count": 3, "total": 6}
+    assert runs == {"total": 1}
+    assert len(rows.items()) == 50  # each is calculated when it is read
+    assert runs == {"total": 1}
+    assert cart.to_dict()["item"]["total"] == 5
+    cart.extra.deep.item.price = 7
+    assert cart == {**cart.to_raw_state(), "net": 5}
+    assert cart.extra.to_dict() == {"deep": {"item": {"price": 7, "count": 1, "total": 7}}}
+    runs.clear()
+    assert {row["total"] for row in rows.to_dict().values()} == {6}
+    assert runs == {"total": 49}
+    ledger.commit(False)
+    assert runs == {"total": 49}
+
+
 def test_an_equal_value_is_a_change_like_any_other() -> None:
     ledger = opened()
     ledger.root.rows = {"a": 0}
