@@ -9,6 +9,6 @@ cdef class Calculated:
     cdef readonly str name  # of the attribute and the key
 
 
-cdef int spoil(State node, tuple path, list marked) except -1
+cdef int spoil(State node, tuple path, dict marked) except -1
 cdef int settle_all(Journal journal, bint lenient) except -1
 cdef object first_value(State node, str name)

@@ -31,6 +31,7 @@ journal knows their addresses, and a node that goes takes its own away first.
 """
 
 cimport cython
+from cpython.list cimport PyList_GET_SIZE
 from cpython.object cimport PyObject
 from . cimport _state
 from ._state cimport (
@@ -42,9 +43,13 @@ from ._state cimport (
     drop_stale,
     enrol,
     not_yours,
+    root_of,
     set_detached,
     twin,
 )
+
+cdef enum:
+    FEW = 16  # nodes with stale properties that are looked through to find those of a place
 
 cdef extern from "Python.h":
     PyThreadState* PyThreadState_Get() noexcept
@@ -89,17 +94,17 @@ cdef class Calculated:
 
 # ---------------------------------------------------------------- becoming stale
 
-cdef int spoil(State node, tuple path, list marked) except -1:
+cdef int spoil(State node, tuple path, dict marked) except -1:
     """Make stale what is calculated from ``path`` (from the root), a key of ``node``.
 
-    ``marked`` collects the properties as (node, name), also those that were stale before.
+    ``marked`` collects the properties as (node, name), by the address of the node and the name,
+    also those that were stale before.
     """
-    cdef State at = None
+    cdef State at = root_of(node.journal)
     cdef PyObject* found
     cdef Py_ssize_t i
     cdef Py_ssize_t last = len(path) - 1
-    if node.journal.root != NULL:
-        at = <State> <object> node.journal.root
+    if at is not None:
         for i in range(last):
             if at.plan is not None:
                 spoil_of(at, path, i, marked)
@@ -128,7 +133,7 @@ cdef list alive(set addresses):
     return nodes
 
 
-cdef int spoil_of(State node, tuple path, Py_ssize_t start, list marked) except -1:
+cdef int spoil_of(State node, tuple path, Py_ssize_t start, dict marked) except -1:
     """The properties of one node; ``path[start:]`` is the path from there."""
     cdef Needs needs = node.plan.needs
     cdef Py_ssize_t i
@@ -144,16 +149,16 @@ cdef int spoil_of(State node, tuple path, Py_ssize_t start, list marked) except 
     return 0
 
 
-cdef int mark(State node, str name, list marked) except -1:
+cdef int mark(State node, str name, dict marked) except -1:
     cdef Journal journal = node.journal
     if marked is None:
         if node.stale is not None and name in node.stale:
             return 0  # and so is all that is calculated from it, or was calculated without it
     else:
-        for other, known in marked:
-            if other is node and known == name:
-                return 0
-        marked.append((node, name))
+        known = (<size_t> <PyObject*> node, name)
+        if known in marked:
+            return 0
+        marked[known] = (node, name)
     if node.stale is None:
         node.stale = {}
         if journal.pending is None:
@@ -220,18 +225,38 @@ cdef int settle(State top) except -1:
     cdef tuple keys = top.where.keys
     cdef Py_ssize_t depth = len(keys)
     cdef State node
+    if PyList_GET_SIZE(top.journal.pending) > FEW and depth:
+        return settle_below(top)
     for node in list(top.journal.pending):
         if node is top or node.where.keys[:depth] == keys:
-            for name in list(node.stale):
-                if node.stale.get(name) is not None:
-                    renew(node, <str> name)
+            settle_node(node)
+    return 0
+
+
+cdef int settle_below(State node) except -1:
+    """The same by a walk, which costs what is below, however much is stale elsewhere."""
+    settle_node(node)
+    if not node.borrowed:  # else all below is the template's
+        for value in list(node.d.values()):
+            if isinstance(value, State) and (<State> value).journal is node.journal:
+                settle_below(<State> value)
+    return 0
+
+
+cdef int settle_node(State node) except -1:
+    """Calculate what is stale at a node."""
+    if node.stale is not None:
+        for name in list(node.stale):
+            if node.stale.get(name) is not None:
+                renew(node, <str> name)
     return 0
 
 
 cdef int settle_all(Journal journal, bint lenient) except -1:
     """Calculate all that is stale; then nothing is, and the first error is raised.
 
-    ``lenient``: what raises stays stale, and its error waits for the end of the turn.
+    What a removed state raises is not: it keeps its last value. ``lenient``: what raises stays
+    stale, and its error waits for the end of the turn.
     """
     cdef State node
     cdef object failure = None
@@ -247,7 +272,7 @@ cdef int settle_all(Journal journal, bint lenient) except -1:
                 renew(node, <str> name)
             except Exception as error:
                 left = True
-                if failure is None:
+                if failure is None and not node.detached:  # of what was removed, nobody gets it
                     failure = error
     if not lenient or not left:
         drop_stale(journal)

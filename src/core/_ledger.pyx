@@ -42,6 +42,7 @@ from ._state cimport (
     private,
     raw,
     scalar,
+    settled,
     spell,
     take_in,
     undo_reporters,
@@ -118,11 +119,13 @@ cdef class Ledger:
     cpdef object rollback(self, bint keep):
         """Undo, then end the turn."""
         revert(self.journal)
-        undo_reporters(self.journal)
-        if self.journal.pending is not None:
-            settle_all(self.journal, True)
-            drop_stale(self.journal)  # what raised keeps its last value: this cannot fail
-        self.commit(keep)
+        try:
+            undo_reporters(self.journal)
+            if self.journal.pending is not None:
+                settle_all(self.journal, True)
+        finally:  # an interrupt gets through, the turn ends all the same
+            drop_stale(self.journal)  # what raised keeps its last value
+            self.commit(keep)
 
     # -- clients
 
@@ -383,6 +386,7 @@ cdef class Template:
         if isinstance(values, State):
             if (<State> values).journal is not None:
                 watches = (<State> values).journal.watches
+            settled(<State> values)
             if isinstance(values, kind):
                 kind = type(values)
                 fill = False

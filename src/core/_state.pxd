@@ -143,6 +143,13 @@ cdef inline bint private(str key) noexcept:
     return PyUnicode_GET_LENGTH(key) > 0 and PyUnicode_READ_CHAR(key, 0) == c'_'
 
 
+cdef inline State root_of(Journal journal):
+    """The root, while somebody holds it: one that is just going still has its address here."""
+    if journal.root == NULL or journal.root.ob_refcnt <= 0:
+        return None
+    return <State> <object> journal.root
+
+
 cdef Where place_below(Where parent, str key)
 cdef State make_node(type kind)
 cdef dict poured(dict fields, dict values)
@@ -161,6 +168,7 @@ cdef object convert(object value, Where where, str key, Journal journal, dict fi
 cdef bint calculated(State node, str key) except -1
 cdef object not_yours(State node, str key, type kind)
 cdef int enrol(State node) except -1
+cdef int settled(State node) except -1
 cdef int drop_stale(Journal journal) except -1
 cdef StateView make_view(State node)
 cdef list kept_any(list things, object thing)

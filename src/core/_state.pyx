@@ -215,8 +215,10 @@ cdef class Journal:
             return
         key = keys[len(keys) - 1]
         node.admit()
-        if not tell:
-            self.alert &= CALCULATED
+        if tell:
+            node.store(key, node.d[key])
+            return
+        self.alert &= CALCULATED
         try:
             node.store(key, node.d[key])
         finally:
@@ -237,12 +239,11 @@ def journal_of(State node not None):
 
 cdef State leaf_with(Journal journal, tuple keys, object value):
     """The node whose leaf, at the last of ``keys``, is or holds ``value``; None when none does."""
-    cdef State node
+    cdef State node = root_of(journal)
     cdef PyObject* found
     cdef Py_ssize_t last = len(keys) - 1
-    if journal.root == NULL:
+    if node is None:
         return None
-    node = <State> <object> journal.root
     for key in keys[:last]:
         child = node.read(key)
         if not isinstance(child, State):
@@ -609,6 +610,7 @@ cdef class State:
             if type(values) is StateView:
                 values = (<StateView> values).node
             if isinstance(values, State):
+                settled(<State> values)
                 given = type(values)
                 values = (<State> values).d
             elif not isinstance(values, dict):
@@ -678,7 +680,10 @@ cdef class State:
     cdef dict filled(self):
         """A copy of the values, each made the session's own."""
         cdef dict copy
-        settled(self)
+        if self.stale is not None:
+            for key in list(self.stale):  # nested states see to theirs when they are read
+                if self.stale.get(key) is not None:
+                    hooks.renew(self, <str> key)
         copy = PyDict_Copy(self.d)
         for key, value in list(copy.items()):
             if type(value) is Cell or isinstance(value, State):
@@ -1012,10 +1017,11 @@ cdef class State:
         """
         cdef dict fresh = {}
         cdef str name
+        if type(values) is StateView:
+            values = (<StateView> values).node
         if isinstance(values, State):
+            settled(<State> values)
             values = (<State> values).d
-        elif type(values) is StateView:
-            values = (<StateView> values).node.d
         elif not isinstance(values, dict):
             values = dict(values)
         if self.fields is not None:

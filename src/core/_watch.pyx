@@ -29,6 +29,7 @@ from ._state cimport (
     WATCHED,
     Journal,
     State,
+    root_of,
     shown,
     spell,
 )
@@ -194,22 +195,23 @@ cdef int told(
     cdef tuple path = node.where.keys + (key,)
     cdef Watches here
     cdef list due = None
-    cdef list marked = None
+    cdef dict marked = None
+    cdef list renewed = None
     cdef Watch watch
     if journal.alert & CALCULATED:
         if journal.alert & WATCHED:
-            marked = []
+            marked = {}
         spoil(node, path, marked)
     if journal.alert & WATCHED:
         if marked:
-            marked = calculate_watched(journal, marked)
+            renewed = calculate_watched(journal, marked)
         here = find(journal.watches, path)
         if here is not None:
             due = []
             collect(journal, here, old, had, new, has, due)
-        if marked:
+        if renewed:
             due = [] if due is None else due
-            for here, owner, name, before in marked:
+            for here, owner, name, before in renewed:
                 collect(journal, here, before, True, (<State> owner).read(name), True, due)
     if due:
         if journal.cascade >= CASCADE:
@@ -230,15 +232,17 @@ cdef int told(
     return 0
 
 
-cdef list calculate_watched(Journal journal, list marked):
+cdef list calculate_watched(Journal journal, dict marked):
     """Calculate what somebody subscribes to: (who, node, name, the value it had)."""
     cdef list found = []
     cdef Watches here
     cdef State node
-    for node, name in sorted(marked, key=place_in_line):
+    for node, name in marked.values():
         here = find(journal.watches, node.where.keys + (name,))
         if here is not None:
             found.append((here, node, name, node.d[name]))
+    if len(found) > 1:
+        found.sort(key=place_in_line)
     for _, node, name, _ in found:
         node.read(name)
     return found
@@ -246,8 +250,8 @@ cdef list calculate_watched(Journal journal, list marked):
 
 def place_in_line(entry):
     """Deepest first; in one state, each behind those it is calculated from."""
-    cdef State node = entry[0]
-    return -node.where.depth, list(node.plan.properties).index(entry[1])
+    cdef State node = entry[1]
+    return -node.where.depth, list(node.plan.properties).index(entry[2])
 
 
 cdef Watches find(Watches tree, tuple path):
@@ -293,7 +297,7 @@ cdef int collect(
 cdef int ring(Journal journal, Watch watch, object before, object after, str event) except -1:
     payload = {"previous_value": before, "new_value": after}
     context = {"event": event, "mutation": watch.path}
-    root = None if journal.root == NULL else <object> journal.root
+    root = root_of(journal)
     if watch.later:
         defer(journal, watch, Later(watch.call, payload, context, root))
         return 0

@@ -266,14 +266,14 @@ class Polars:
 
     @staticmethod
     def _row(pl: Any, data: Any, record: Mapping[str, Any]) -> Any:
-        fitted = [
-            _fit_polars(pl, name, record.get(name), dtype) for name, dtype in data.schema.items()
-        ]
-        return pl.DataFrame(fitted)
+        return pl.DataFrame(
+            [_fit_polars(pl, column, record.get(column.name)) for column in data.get_columns()]
+        )
 
 
-def _fit_polars(pl: Any, name: str, value: Any, dtype: Any) -> Any:
+def _fit_polars(pl: Any, column: Any, value: Any) -> Any:
     """A column of one value: of the type of its column, or a number that widens it."""
+    name, dtype = column.name, column.dtype
     ways: list[Callable[[], Any]] = [lambda: pl.Series(name, [value], dtype=dtype, strict=True)]
     if isinstance(value, str):  # a form sends dates and numbers as text
         ways.append(lambda: pl.Series(name, [value]).cast(dtype, strict=True))
@@ -284,9 +284,16 @@ def _fit_polars(pl: Any, name: str, value: Any, dtype: Any) -> Any:
             found = way()
         except (ArithmeticError, TypeError, ValueError, pl.exceptions.PolarsError):
             continue
+        if dtype.is_integer() and found.dtype.is_float() and not _fits(column, found.dtype):
+            continue
         if (found[0] is None) == (value is None):
             return found
     raise _misfit(value, name, dtype)
+
+
+def _fits(column: Any, dtype: Any) -> bool:
+    """Whether a column of whole numbers loses nothing as one of fractions."""
+    return bool(column.cast(dtype).cast(column.dtype, strict=False).equals(column))
 
 
 RECORDS: Final = Records()

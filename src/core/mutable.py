@@ -34,6 +34,7 @@ __all__ = ["MutableValue", "Place", "reach", "report"]
 
 Keys = tuple[str, ...]
 Place = tuple[Journal, Keys]
+Homes = dict[weakref.ref[Journal], dict[Keys, None]]
 Undo = Callable[[], None]
 
 ROOM: Final = 32  # places of one value that are noted before stale ones are looked for
@@ -85,21 +86,41 @@ PLACES: dict[int, _Places] = {}  # by the id of the value, whose end takes it ou
 class _Places:
     """Where one value lies, or lay."""
 
-    __slots__ = ("limit", "own", "shared", "value")
+    __slots__ = ("limit", "lone", "noted", "own", "shared", "value")
 
     def __init__(self, value: MutableValue) -> None:
         self.value = weakref.ref(value, partial(_forget, id(value)))
-        # in the order of assignment; the values say nothing
-        self.own: dict[tuple[weakref.ref[Journal], Keys], None] = {}
+        # By home, so that one that all sessions hold is looked for in one of them alone; the
+        # places of each in the order of assignment. The values say nothing.
+        self.own: Homes = {}
+        self.lone: Homes = {}  # of states on their own
         self.shared: dict[Keys, None] = {}  # of whichever session
+        self.noted = 0  # in own and lone since stale ones were looked for, with what was left
         self.limit = ROOM
 
+    def note(self, home: Journal, keys: Keys, value: MutableValue) -> None:
+        """Note that the value lies there."""
+        there = (self.lone if home.alone else self.own).setdefault(weakref.ref(home), {})
+        if keys in there:
+            return
+        if self.noted >= self.limit:
+            self.forget_stale(value)
+        there[keys] = None
+        self.noted += 1
+
     def forget_stale(self, value: MutableValue) -> None:
-        for place in tuple(self.own):
-            journal = place[0]()
-            if journal is None or (journal.unassigned and not journal.lies_at(place[1], value)):
-                self.own.pop(place, None)
-        self.limit = max(ROOM, 2 * len(self.own))
+        self.noted = 0
+        for homes in (self.own, self.lone):
+            for home, there in tuple(homes.items()):
+                journal = home()
+                if journal is None:  # else its dict stays, for another thread may be noting in it
+                    homes.pop(home, None)
+                    continue
+                for keys in tuple(there):
+                    if journal.unassigned and not journal.lies_at(keys, value):
+                        there.pop(keys, None)
+                self.noted += len(there)
+        self.limit = max(ROOM, 2 * self.noted)
 
 
 def _forget(key: int, _gone: object) -> None:
@@ -113,10 +134,8 @@ def _note(home: Journal | None, keys: Keys, values: list[MutableValue]) -> None:
             places = PLACES.setdefault(id(value), _Places(value))
         if home is None:
             places.shared[keys] = None
-            continue
-        if len(places.own) >= places.limit:
-            places.forget_stale(value)
-        places.own[weakref.ref(home), keys] = None
+        else:
+            places.note(home, keys, value)
 
 
 def _here() -> Journal | None:
@@ -128,15 +147,28 @@ def _here() -> Journal | None:
     return journal_of(state) if isinstance(state, State) else None
 
 
-def _found(value: MutableValue, here: Journal | None) -> list[Place]:
-    """Where the value lies."""
+def _found_in(value: MutableValue, here: Journal) -> list[Place]:
+    """Where the value lies in one session, or state on its own."""
     places = PLACES.get(id(value))
     if places is None:
         return []
-    own = [(journal, keys) for home, keys in tuple(places.own) if (journal := home()) is not None]
-    if here is not None:
-        own += [(here, keys) for keys in tuple(places.shared)]
-    return [place for place in dict.fromkeys(own) if place[0].lies_at(place[1], value)]
+    homes = places.lone if here.alone else places.own
+    noted = [*homes.get(weakref.ref(here), ()), *tuple(places.shared)]
+    return [(here, keys) for keys in dict.fromkeys(noted) if here.lies_at(keys, value)]
+
+
+def _found(value: MutableValue, here: Journal | None) -> list[Place]:
+    """Where the value lies: in ``here``, if at all, and in states on their own; else anywhere."""
+    places = PLACES.get(id(value))
+    if places is None:
+        return []
+    found = [] if here is None else _found_in(value, here)
+    homes = tuple(places.lone) if found else (*tuple(places.own), *tuple(places.lone))
+    for home in homes:
+        journal = home()
+        if journal is not None and journal is not here:
+            found += _found_in(value, journal)
+    return found
 
 
 def _may_mark(journal: Journal, here: Journal | None) -> bool:
@@ -166,8 +198,6 @@ def reach(value: MutableValue) -> list[Place]:
     """
     here = _here()
     found = _found(value, here)
-    if any(journal is here for journal, _ in found):
-        found = [place for place in found if place[0] is here or place[0].alone]
     allowed = [place for place in found if _may_mark(place[0], here)]
     if found and not allowed:
         raise StaleTurn(
@@ -190,8 +220,8 @@ def report(value: MutableValue, reached: list[Place], undo: Undo | None = None) 
 
 def _is_shared(value: MutableValue, journal: Journal) -> bool:
     places = PLACES[id(value)]
-    homes = {home for place in tuple(places.own) if (home := place[0]()) is not None}
-    return bool(places.shared) or bool(homes - {journal})
+    homes = (*tuple(places.own), *tuple(places.lone))
+    return bool(places.shared) or any(home() not in (None, journal) for home in homes)
 
 
 def _undone(journal: Journal, kept: list[tuple[MutableValue, Undo | None]]) -> None:
@@ -199,9 +229,8 @@ def _undone(journal: Journal, kept: list[tuple[MutableValue, Undo | None]]) -> N
         if undo is not None:
             undo()
             continue
-        for home, keys in _found(value, journal):
-            if home is journal:
-                journal.mark(keys, value, False)
+        for _, keys in _found_in(value, journal):
+            journal.mark(keys, value, False)
 
 
 set_mutable(MutableValue, _note, _undone)

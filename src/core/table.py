@@ -148,11 +148,14 @@ class EditableTable(MutableValue):
     # -- copies: sessions get one each of a table in the initial state
 
     def __getstate__(self) -> Any:
-        return (self.data,)
+        rest = {key: value for key, value in vars(self).items() if key not in ("_held", "_lock")}
+        return (self.data, rest)  # a class of its own may add to the rest
 
-    def __setstate__(self, state: tuple[Any]) -> None:
-        self._held = rows_of(state[0]), state[0]
+    def __setstate__(self, state: tuple[Any, dict[str, Any]]) -> None:
+        data, rest = state
+        self._held = rows_of(data), data
         self._lock = threading.Lock()
+        vars(self).update(rest)
 
 
 class TableRecord(MutableMapping[str, Any]):

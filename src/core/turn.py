@@ -466,18 +466,17 @@ class HeldTurn:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        turn = self._shut()
-        if turn is None:
-            return
         scheduler = self._scheduler
-        if error is None:
+        if error is None and self._turn is not None and not self._joined:
             try:
-                await run_subscribers(scheduler, turn, None)
+                await run_subscribers(scheduler, self._turn, None)  # it is the current turn still
             except BaseException as raised:
+                turn = self._shut()
+                assert turn is not None
                 scheduler.finish(turn, raised)
                 raise
-            scheduler.finish(turn)
-        else:
+        turn = self._shut()
+        if turn is not None:
             scheduler.finish(turn, error)
 
 

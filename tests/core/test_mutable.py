@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 from tests.core.ledgers import changes, in_thread, opened, patch_of, seen
 
 import greenroom as gr
+from greenroom.core import mutable
+from greenroom.core._fast import Turn, enter_turn, leave_turn
 from greenroom.core._state import journal_of
 from greenroom.core.mutable import PLACES, ROOM
 from greenroom.core.state import State, Template
@@ -606,6 +608,26 @@ def test_undone_twice_it_is_still_sent() -> None:
     assert patch_of(ledger) is None
 
 
+def test_an_interrupt_in_an_undo_ends_the_turn_all_the_same() -> None:
+    class Watched(gr.State):
+        c: Any = gr.shared(None)
+
+        @gr.property("c")
+        def shown(self) -> int:
+            if self.c is not None and self.c.number == 1:
+                raise KeyboardInterrupt
+            return 0
+
+    ledger, state = opened(Watched({"c": Count()}))
+    state["c"].up()
+    with pytest.raises(KeyboardInterrupt):
+        ledger.rollback(True)
+    assert not ledger.in_turn
+    ledger.open()
+    state["c"].up()
+    assert patch_of(ledger) == {"=": {"/c": {"number": 2}, "/shown": 0}}
+
+
 def test_a_rollback_brings_it_back_to_where_it_reports() -> None:
     count = Count()
     ledger, state = opened({"n": {}})
@@ -647,6 +669,9 @@ def test_due_pushes_see_it() -> None:
     ledger.due = True
     state["c"].up()
     assert pushed == [{"/c": {"number": 1}}]
+    assert not ledger.due
+    state["c"].up()
+    assert len(pushed) == 1
 
 
 def test_an_encoder_may_not_report() -> None:
@@ -731,7 +756,7 @@ def test_places_where_it_lies_no_more_do_not_pile_up() -> None:
         state["seats"] = {str(seat): count}
         patch_of(ledger)
         ledger.open()
-    assert len(PLACES[id(count)].own) <= 2 * ROOM
+    assert sum(map(len, PLACES[id(count)].own.values())) <= 2 * ROOM
     count.up()
     assert patch_of(ledger) == {"=": {f"/seats/{10 * ROOM - 1}": {"number": 1}}}
     for _ in range(10 * ROOM):  # sessions that are gone
@@ -739,6 +764,31 @@ def test_places_where_it_lies_no_more_do_not_pile_up() -> None:
         place["c"] = count
         other.commit(False)
     assert len(PLACES[id(count)].own) <= 2 * ROOM
+
+
+def test_one_of_very_many_sessions_is_not_looked_for_in_all(monkeypatch: Any) -> None:
+    count = Count()
+    ledgers = [opened({"c": None})[0] for _ in range(5 * ROOM)]
+    for ledger in ledgers:
+        ledger.root["c"] = count
+        ledger.commit(False)
+    looked: list[Any] = []
+    found_in = mutable._found_in
+
+    def look(value: gr.MutableValue, home: Any) -> Any:
+        looked.append(home)
+        return found_in(value, home)
+
+    monkeypatch.setattr(mutable, "_found_in", look)
+    ledgers[7].open()
+    token = enter_turn(Turn(ledger=ledgers[7]))
+    try:
+        count.up()
+    finally:
+        leave_turn(token)
+    assert looked == [journal_of(ledgers[7].root)]
+    assert patch_of(ledgers[7]) == {"=": {"/c": {"number": 1}}}
+    assert not any(ledger.dirty for ledger in ledgers)
 
 
 def test_many_threads_may_read_their_copies_at_once() -> None:

@@ -188,6 +188,30 @@ def test_what_was_not_concerned_is_not_calculated() -> None:
     assert not runs
 
 
+def test_among_many_stale_ones_only_those_of_the_place_are_calculated() -> None:
+    ledger = Template({"rows": {str(row): Item() for row in range(50)}, "cart": Cart()}).open()
+    ledger.open()
+    rows, cart = ledger.root["rows"], ledger.root["cart"]
+    for row in rows:
+        rows[row].count = 3
+    cart.item.price = 5
+    cart["extra"] = {"deep": {"item": cart.item}}  # copied, and so calculated
+    runs.clear()
+    assert rows["7"].to_dict() == {"price": 2, "count": 3, "total": 6}
+    assert runs == {"total": 1}
+    assert len(rows.items()) == 50  # each is calculated when it is read
+    assert runs == {"total": 1}
+    assert cart.to_dict()["item"]["total"] == 5
+    cart.extra.deep.item.price = 7
+    assert cart == {**cart.to_raw_state(), "net": 5}
+    assert cart.extra.to_dict() == {"deep": {"item": {"price": 7, "count": 1, "total": 7}}}
+    runs.clear()
+    assert {row["total"] for row in rows.to_dict().values()} == {6}
+    assert runs == {"total": 49}
+    ledger.commit(False)
+    assert runs == {"total": 49}
+
+
 def test_an_equal_value_is_a_change_like_any_other() -> None:
     ledger = opened()
     ledger.root.rows = {"a": 0}
@@ -313,6 +337,35 @@ def test_a_removed_state_is_right_too() -> None:
     assert item == {"price": 4, "count": 2, "total": 8}
 
 
+def test_what_a_removed_state_raises_concerns_nobody() -> None:
+    ledger = Template({"half": Half()}).open()
+    ledger.open()
+    for remove in (ledger.root.pop, lambda key: ledger.root.update({key: Half({"by": 5})})):
+        ledger.root["half"] = Half()
+        removed = ledger.root["half"]
+        removed.by = 0
+        remove("half")
+        with pytest.raises(ZeroDivisionError):
+            removed["part"]
+        ledger.ship()
+        ledger.shipped()
+        ledger.settle()
+        assert removed.part == 10
+    assert patch_of(ledger) is None
+    assert ledger.root.to_dict() == {"half": {"by": 5, "part": 2}}
+
+
+class Half(gr.State):
+    """A state whose property may have no value."""
+
+    by: int = 1
+
+    @gr.property("by")
+    def part(self) -> int:
+        """Raises ZeroDivisionError."""
+        return 10 // self.by
+
+
 def test_a_removed_state_with_a_nested_result_is_all_removed() -> None:
     ledger = opened({"cart": Cart()}, None)
     cart = ledger.root["cart"]
@@ -367,6 +420,35 @@ def test_copies_are_calculated_anew() -> None:
     state.item.price = 9
     assert gr.State({"of": state})["of"]["gross"] == 19
     assert state == Cart(state)
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        gr.State,
+        lambda state: Template(state, Free).root,
+        lambda state: replaced(by=state),
+        lambda state: replaced(Template({"in": state}).open().view["in"]),
+    ],
+    ids=["State(state)", "Template", "replace", "replace by a view"],
+)
+def test_copies_without_the_class_have_its_fresh_value(copy: Any) -> None:
+    """There it is a key like any other, so nobody would ever calculate it."""
+    item = Item()
+    item.price = 7
+    assert copy(item)["total"] == 7
+
+
+class Free(gr.State):
+    """What Item calculates is a field here."""
+
+    total: int = 0
+
+
+def replaced(by: Any) -> gr.State:
+    state = gr.State()
+    state.replace(by)
+    return state
 
 
 @MAKES
@@ -1074,3 +1156,16 @@ def test_a_state_whose_root_is_gone() -> None:
     lone = gr.State({"cart": Cart()})["cart"].item
     lone.price = 9
     assert lone.total == 9
+
+
+def test_whoever_hears_that_a_root_goes_may_still_assign_below_it() -> None:
+    """The callback of a weak reference runs while the root is just going."""
+    told: list[Any] = []
+    root = Cart()
+    item = root.item
+    root.subscribe_mutation("item.count", lambda state: told.append((state,)))
+    ends = weakref.ref(root, lambda _: item.update({"price": 7, "count": 2}))
+    del root
+    assert ends() is None
+    assert item.total == 14
+    assert told == [(None,)]

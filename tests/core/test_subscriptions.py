@@ -592,3 +592,27 @@ def test_an_async_one_that_is_called_at_once_waits_for_the_end_of_the_turn(arun:
             assert order == ["handler", ("init", 5)]
 
     arun(story)
+
+
+def test_async_ones_are_in_the_turn_that_is_held(arun: Arun) -> None:
+    async def count(session: gr.Session, payload: Any) -> None:
+        async with session.turn() as state:  # joins it: it would wait for itself otherwise
+            state["heard"] = payload["new_value"]
+
+    async def story() -> None:
+        initial = State({"count": 0})
+        initial.subscribe_mutation("count", count)
+        async with gr.App(state=initial) as app:
+            session = app.open_session()
+            async with session.turn() as state:
+                state["count"] = 1
+            assert session.state == {"count": 1, "heard": 1}
+
+            def in_a_thread() -> None:
+                with session.turn() as state:
+                    state["count"] = 2
+
+            await asyncio.to_thread(in_a_thread)
+            assert session.state == {"count": 2, "heard": 2}
+
+    arun(story)

@@ -400,6 +400,25 @@ def test_polars_keeps_the_types_of_its_columns() -> None:
     assert people.data.schema["int8"] == pl.Float64
 
 
+def largest(kind: Any) -> int:
+    value: int = pl.select(kind.max()).item()
+    return value
+
+
+@pytest.mark.parametrize("kind", [pl.Int8, pl.UInt8, pl.Int64, pl.UInt64])
+def test_a_fraction_that_other_rows_would_lose_by_does_not_fit(kind: Any) -> None:
+    frame = pl.DataFrame({"n": pl.Series([largest(kind), 3, None], dtype=kind)})
+    people = gr.EditableTable(frame)
+    if largest(kind) > 2**53:
+        for edit in (lambda: people.update(1, {"n": 1.5}), lambda: people.add({"n": 1.5})):
+            with pytest.raises(TypeError, match=r"1\.5 does not fit the column 'n'"):
+                edit()
+        assert people.data.equals(frame)
+        people.update(0, {"n": 4})
+    people.update(1, {"n": 1.5})
+    assert people.read(1) == {"n": 1.5}
+
+
 # ---------------------------------------------------------------- sessions
 
 
@@ -535,6 +554,24 @@ def test_copies(kind: str) -> None:
         other.remove(1)
         assert people.records() == PEOPLE
         assert len(other) == 2
+
+
+class Named(gr.EditableTable):
+    """A table with more to it."""
+
+    def __init__(self, name: list[str], data: Any) -> None:
+        super().__init__(data)
+        self.name = name
+
+
+def test_copies_of_a_class_with_attributes_of_its_own(kind: str) -> None:
+    ledger, state = opened({"people": Named(["Ada"], table(kind).data)})
+    state["people"].name.append("Alan")
+    assert (state["people"].name, len(state["people"])) == (["Ada", "Alan"], 3)
+    assert Template({"people": state["people"]}).open().root["people"].name == ["Ada", "Alan"]
+    state["people"].add(PEOPLE[0])
+    ledger.rollback(True)
+    assert len(state["people"]) == 3
 
 
 # ---------------------------------------------------------------- all three alike
