@@ -1,0 +1,13 @@
+"""What the browser test of forms serves: a page that says what its server heard, in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import greenroom as gr
+
+gr.init_state({"heard": []})
+
+
+def hear(state: Any, payload: Any, context: Any) -> None:
+    state["heard"] = [*state["heard"], [context["target"], payload]]
