@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 from tests.browser.conftest import Server, Visit
 
 Serve = Callable[..., Server]
@@ -82,3 +82,16 @@ async def test_a_form_says_by_which_button_it_was_sent(visit: Visit, serve: Serv
     await page.get_by_role("button", name="Order and mail").click()
     await page.get_by_role("button", name="Order", exact=True).click()
     assert await heard(page, 2) == [["order", ORDER | {"also": "mail"}], ["order", ORDER]]
+
+
+async def test_an_empty_list_is_not_shown(visit: Visit, serve: Serve) -> None:
+    page = await opened(visit, serve)
+    basket = page.locator("#basket")
+    for content in ([], ["chair"], []):
+        await page.evaluate("content => gr.call('put_in', content)", content)
+        await expect(basket).to_be_visible(visible=bool(content))
+
+
+async def test_a_range_reaches_as_far_as_the_state_says(visit: Visit, serve: Serve) -> None:
+    page = await opened(visit, serve)
+    await expect(page.locator("#volume")).to_have_value("150")

@@ -6,8 +6,12 @@ from typing import Any
 
 import greenroom as gr
 
-gr.init_state({"heard": []})
+gr.init_state({"heard": [], "basket": [], "volume": 150, "loudest": 200})
 
 
 def hear(state: Any, payload: Any, context: Any) -> None:
     state["heard"] = [*state["heard"], [context["target"], payload]]
+
+
+def put_in(state: Any, payload: list[str]) -> None:
+    state["basket"] = payload
