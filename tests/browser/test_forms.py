@@ -95,3 +95,15 @@ async def test_an_empty_list_is_not_shown(visit: Visit, serve: Serve) -> None:
 async def test_a_range_reaches_as_far_as_the_state_says(visit: Visit, serve: Serve) -> None:
     page = await opened(visit, serve)
     await expect(page.locator("#volume")).to_have_value("150")
+
+
+async def test_radio_buttons_show_the_state_again_when_it_stays_as_it_was(
+    visit: Visit, serve: Serve
+) -> None:
+    page = await opened(visit, serve)
+    small, large = page.locator("[value=S]"), page.locator("[value=L]")
+    await expect(small).to_be_checked()
+    await large.click()
+    await heard(page, 1)  # whose handler leaves the size alone
+    await expect(large).not_to_be_checked()
+    await expect(small).to_be_checked()

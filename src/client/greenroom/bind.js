@@ -16,7 +16,7 @@
 import { camera } from "./camera.js";
 import { Bytes, isObject, put } from "./codec.js";
 import { carried, reader } from "./files.js";
-import { controlsOf, isControl, payloadOf, showValue } from "./forms.js";
+import { controlsOf, isControl, payloadOf, radiosOf, showValue } from "./forms.js";
 import { parsePath } from "./patch.js";
 import { sanitize, setAttribute } from "./sanitize.js";
 
@@ -254,7 +254,8 @@ class Binder {
 
   /** The fields whose values an event of this element sends. @param {Element} element */
   #fieldsOf(element) {
-    return [element, ...controlsOf(element)].flatMap((one) => fields.get(one) ?? []);
+    const all = new Set([element, ...controlsOf(element), ...radiosOf(element)]);
+    return [...all].flatMap((one) => fields.get(one) ?? []);
   }
 
   // -- loops -----------------------------------------------------------------------------------

@@ -119,6 +119,15 @@ export function controlsOf(group) {
   return [...(elements ?? [])].filter(isControl);
 }
 
+/** The buttons of a radio button's group: when one is chosen, another one is not any more. @param {Element} element @returns {Element[]} */
+export function radiosOf(element) {
+  const radio = /** @type {HTMLInputElement} */ (element);
+  if (!isControl(element) || element.type !== "radio" || !element.name) return [];
+  const root = /** @type {ParentNode & Node} */ (element.getRootNode());
+  const all = /** @type {NodeListOf<HTMLInputElement>} */ (root.querySelectorAll("input[type=radio]"));
+  return [...all].filter((one) => one.name === radio.name && one.form === radio.form);
+}
+
 /** @param {Event} event @param {Element} group @param {Read} read */
 function groupValue(event, group, read) {
   /** @type {Record<string, any>} */

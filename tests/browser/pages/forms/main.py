@@ -6,7 +6,7 @@ from typing import Any
 
 import greenroom as gr
 
-gr.init_state({"heard": [], "basket": [], "volume": 150, "loudest": 200})
+gr.init_state({"heard": [], "basket": [], "volume": 150, "loudest": 200, "size": "S"})
 
 
 def hear(state: Any, payload: Any, context: Any) -> None:
