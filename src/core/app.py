@@ -22,7 +22,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextvars import Context, copy_context
 from pathlib import Path
 from types import MappingProxyType, ModuleType, TracebackType
-from typing import Any, Final, Self, TypeGuard
+from typing import Any, Final, Self, TypeGuard, overload
 
 from ._counts import Counts
 from ._fast import current_turn
@@ -166,20 +166,24 @@ class App:
         for module in check_modules(modules):
             self.handlers.add_module(module, root=self.root)
 
-    def middleware(self) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    @overload
+    def middleware(self) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
+    @overload
+    def middleware(self, fn: Callable[..., Any]) -> Callable[..., Any]: ...
+
+    def middleware(self, fn: Callable[..., Any] | None = None) -> Any:
         """Decorator: run the function around every turn that runs a handler or callback.
 
         A generator or async generator with one ``yield`` runs before and after, a plain function
-        before. Runs in registration order.
+        before. Runs in registration order. With or without parentheses. Raises BadHandler for a
+        parameter that nothing can be given to.
         """
-
-        def register(fn: Callable[..., Any]) -> Callable[..., Any]:
-            self.handlers.claim(fn)
-            self.middlewares = (*self.middlewares, self.handlers.make_middleware(fn))
-            self.scheduler.middlewares = self.middlewares
-            return fn
-
-        return register
+        if fn is None:
+            return self.middleware
+        self.handlers.claim(fn)
+        self.middlewares = (*self.middlewares, self.handlers.make_middleware(fn))
+        self.scheduler.middlewares = self.middlewares
+        return fn
 
     def session_verifier(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Decorator: ask the function at every hello who may come in.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from .current import current_app
 from .types import DEFAULT_LABEL
@@ -45,9 +45,16 @@ def init_handlers(modules: ModuleType | Iterable[ModuleType]) -> None:
     current_app().init_handlers(modules)
 
 
-def middleware() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+@overload
+def middleware() -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
+@overload
+def middleware(fn: Callable[..., Any]) -> Callable[..., Any]: ...
+
+
+def middleware(fn: Callable[..., Any] | None = None) -> Any:
     """:meth:`App.middleware` of the current app."""
-    return current_app().middleware()
+    register = current_app().middleware
+    return register if fn is None else register(fn)
 
 
 def session_verifier(fn: Callable[..., Any]) -> Callable[..., Any]:

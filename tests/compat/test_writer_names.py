@@ -155,6 +155,16 @@ def test_a_root_schema_is_a_writer_state() -> None:
 # -- what the names do ----------------------------------------------------------------------------
 
 
+def test_what_all_sessions_share_is_said_to_our_own_verb() -> None:
+    catalogue = {"A1": "chair"}
+    app = gr.App()
+    with app.registering():
+        for values in ({"all": gr.shared(catalogue)}, {"n": {"all": gr.shared(catalogue)}}):
+            with pytest.raises(TypeError, match=r"gr\.init_state.*underscore"):
+                wf.init_state(values)
+            gr.init_state(values, schema=wf.WriterState)
+
+
 def test_a_state_has_its_old_methods() -> None:
     class Part(wf.State):
         name: str = "new"

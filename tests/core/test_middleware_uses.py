@@ -140,6 +140,27 @@ def test_for_modifying_the_state(arun: Any) -> None:
     arun(story)
 
 
+def test_the_decorator_with_and_without_parentheses(arun: Any) -> None:
+    async def story() -> None:
+        seen: list[str] = []
+        app = App(state={"count": 0}, handlers=[add])
+
+        @app.middleware
+        def one() -> None:
+            seen.append("one")
+
+        @app.middleware()
+        def two() -> None:
+            seen.append("two")
+
+        assert [middleware.fn for middleware in app.middlewares] == [one, two]
+        async with app:
+            await app.open_session().ask("add", 1)
+        assert seen == ["one", "two"]
+
+    arun(story)
+
+
 # -- turns that are cut short ---------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""What type checkers make of a schema: mypy reads this file with all the others."""
+"""What type checkers make of a schema: mypy and pyright both read this file."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Person(gr.State):
 
 def test_attributes_have_their_types() -> None:
     person = Person()
-    person.age = 36
     assert_type(person.name, str)
     assert_type(person.age, int)
+    person.age = 36
     assert_type(person.address, Address)
     assert_type(person.address.city, str)
     assert_type(person.former, Address | None)
