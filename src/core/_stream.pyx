@@ -51,7 +51,7 @@ from ._frame cimport (
 
 from ._patch cimport Patch
 
-from .packet import dumps, in_batches, in_parts
+from .packet import dumps, in_batches, in_parts, spelled_out
 from .packet import _loads as loads  # without the look at what is wrong: link.py does that
 
 __all__ = ["Request", "Stream", "Tally"]
@@ -282,9 +282,10 @@ cdef class Stream:
 
     def error(self, id, str code not None, str message not None, retry_after=None):
         """Answer an accepted id with an error, or (``id`` None) say it unnumbered, best effort."""
-        cdef dict data = {"code": code, "message": message}
-        if len(message) > MESSAGE:  # it may quote what was sent: an answer stays small
-            data["message"] = f"{message[:MESSAGE]}..."
+        cdef str words = spelled_out(message)  # whatever it says, the caller is answered
+        if len(words) > MESSAGE:  # it may quote what was sent: an answer stays small
+            words = f"{words[:MESSAGE]}..."
+        cdef dict data = {"code": code, "message": words}
         if retry_after is not None:
             data["retry_after"] = retry_after
         cdef bytes encoded = fitted(dumps(data))

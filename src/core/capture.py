@@ -275,8 +275,15 @@ class _Bytes:
         self._real = real
 
     def write(self, data: Any, /) -> int:
-        written: int = self._real.write(data)
-        self._router.copy(bytes(data).decode(self._router.encoding or "utf-8", "replace"))
+        text = bytes(data).decode(self._router.encoding or "utf-8", "replace")
+        try:
+            written: int = self._real.write(data)
+        except OSError as error:  # as above
+            if not self._router.copy(text):
+                raise
+            _tell_of_loss(error)
+            return len(data)
+        self._router.copy(text)
         return written
 
     def writelines(self, lines: Iterable[Any], /) -> None:

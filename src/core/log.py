@@ -153,7 +153,7 @@ class _Log:
         try:
             text = record.getMessage()
         except Exception:  # noqa: BLE001 arguments that do not fit: logging itself reports those
-            text = str(record.msg)
+            text = record.msg if isinstance(record.msg, str) else f"<{type(record.msg).__name__}>"
         self.write(level, text, handler=handler, traceback=details)
 
     def flush(self) -> None:

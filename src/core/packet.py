@@ -25,6 +25,7 @@ __all__ = [
     "is_list",
     "loads",
     "object_in",
+    "spelled_out",
 ]
 
 # -- the seam: JSON text in UTF-8 ---------------------------------------------------------------
@@ -53,6 +54,16 @@ except ImportError:  # no wheel for this interpreter: the same answers, slower
             raise ValueError("nested too deeply") from None
 
     dumps, _loads = _dumps, _loads_slowly
+
+
+def spelled_out(text: str) -> str:
+    r"""``text``, with its lone surrogates as ``\udc80``: UTF-8 has no bytes for them.
+
+    They come out of names of files that are no UTF-8, and so into messages and logs.
+    """
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class NotUtf8(ValueError):

@@ -51,6 +51,7 @@ from .errors import (
 from .jobs import Job
 from .links import Links
 from .log import Record, SessionLog, one_line
+from .packet import spelled_out
 from .parts import Handler
 from .types import DEFAULT_LABEL, EVENT_NAME, Lane, Place
 
@@ -264,9 +265,10 @@ class Session(Actions, SessionCore):
 
     def _tell_clients(self, record: Record) -> None:
         """Send a record of the log to the pages. On the thread that wrote it."""
-        data = {"level": record.level, "text": record.text, "time": record.time}
+        text = spelled_out(record.text)
+        data = {"level": record.level, "text": text, "time": record.time}
         if record.traceback is not None and self.app.settings.debug:
-            data["traceback"] = record.traceback
+            data["traceback"] = spelled_out(record.traceback)
         encoded = encode_value(data)
         self.app.scheduler.count("emitted")
         self._push_soon("gr:log", encoded, None)

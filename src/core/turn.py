@@ -262,7 +262,8 @@ def _end(generator: Generator[Any, Any, Any], result: Any, error: BaseException 
             generator.throw(error)
     except StopIteration:
         return error is not None
-    generator.close()
+    with contextlib.suppress(RuntimeError):  # it yields once more even now
+        generator.close()
     raise BadHandler(_twice(generator))
 
 
@@ -276,7 +277,8 @@ async def _end_async(
             await generator.athrow(error)
     except StopAsyncIteration:
         return error is not None
-    await generator.aclose()
+    with contextlib.suppress(RuntimeError):  # it yields once more even now
+        await generator.aclose()
     raise BadHandler(_twice(generator))
 
 

@@ -86,6 +86,24 @@ async def test_the_keyboard_takes_pictures_too(visit: Visit, serve: Serve, app: 
         pass
 
 
+async def test_a_key_that_is_held_down_takes_one_picture(
+    visit: Visit, serve: Serve, app: Path
+) -> None:
+    page = await visit(served(serve, app), permissions=["camera"])
+    await page.evaluate("document.body.style.height = '9000px'")
+    video = page.locator("#camera")
+    await video.focus()
+    await page.keyboard.press("Space")
+    await expect(video).to_have_js_property("paused", False)
+    await expect(video).not_to_have_js_property("videoWidth", 0)
+    assert await page.evaluate("scrollY") == 0
+    await video.evaluate("v => v.addEventListener('snapshot', () => (v.dataset.shot += '!'))")
+    for _ in range(5):
+        await page.keyboard.down("Space")
+    await page.keyboard.up("Space")
+    await expect(video).to_have_attribute("data-shot", "undefined!")
+
+
 async def test_files_small_and_large_are_read_the_same_way(
     visit: Visit, serve: Serve, app: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -438,6 +439,13 @@ async def twice_async() -> AsyncIterator[None]:
     yield
 
 
+def deaf() -> Iterator[None]:
+    yield
+    with contextlib.suppress(GeneratorExit):
+        yield
+    yield
+
+
 @pytest.mark.parametrize(
     ("middleware", "why"),
     [
@@ -445,6 +453,7 @@ async def twice_async() -> AsyncIterator[None]:
         (never_async, "ended without a yield"),
         (twice, "yielded twice"),
         (twice_async, "yielded twice"),
+        (deaf, "middleware deaf yielded twice"),
         (lambda state: twice(), "returned the generator twice, which nobody runs"),
         (lambda state: twice_async(), "returned the generator twice_async, which nobody runs"),
     ],

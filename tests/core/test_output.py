@@ -391,8 +391,12 @@ def test_a_stdout_that_nobody_reads_any_more_fails_no_turn(
     """A closed pipe or terminal: what is printed is kept, and that it is gone is said once."""
 
     class Gone(io.StringIO):
-        def write(self, text: str, /) -> int:
+        def write(self, text: Any, /) -> int:
             raise BrokenPipeError(32, "Broken pipe")
+
+        @property
+        def buffer(self) -> Any:
+            return self
 
         def flush(self) -> None:
             raise BrokenPipeError(32, "Broken pipe")
@@ -400,6 +404,7 @@ def test_a_stdout_that_nobody_reads_any_more_fails_no_turn(
     def say(state: Any) -> None:
         for number in range(3):
             print("said", number)
+        sys.stdout.buffer.write(b"said in bytes\n")
         sys.stdout.flush()
         state["count"] += 1
 
@@ -413,11 +418,13 @@ def test_a_stdout_that_nobody_reads_any_more_fails_no_turn(
                 await session.ask("say")
                 assert session.state["count"] == 2
                 said = [text for text in texts(session.log) if text.startswith("said")]
-                assert said == ["said 0", "said 1", "said 2"] * 2
+                assert said == ["said 0", "said 1", "said 2", "said in bytes"] * 2
                 lost = [r for r in caplog.records if "takes nothing any more" in r.message]
                 assert len(lost) == 1
                 with pytest.raises(BrokenPipeError):
                     print("of nobody")  # who is no handler learns of it
+                with pytest.raises(BrokenPipeError):
+                    sys.stdout.buffer.write(b"of nobody")
         finally:
             sys.stdout = before
 
@@ -458,6 +465,32 @@ def test_log_records_reach_the_session_and_the_applications_own_logging(
             assert heard == ["ordered a chair", "not ordered", "from a thread"]
 
     arun(story)
+
+
+def test_a_record_that_cannot_be_read_fails_no_turn(arun: Any) -> None:
+    """As in logging itself, which tells of it on stderr."""
+
+    class Odd:
+        def __str__(self) -> str:
+            raise LookupError("no words")
+
+    def say(state: Any) -> None:
+        logger.warning(Odd())
+        logger.warning("it is %s", Odd())
+        state["count"] += 1
+
+    async def story() -> None:
+        async with App(state={"count": 0}, handlers=[say]) as app:
+            session = app.open_session()
+            await session.ask("say")
+            assert session.state["count"] == 1
+            assert texts(session.log) == ["<Odd>", "it is %s"]
+
+    raised, logging.raiseExceptions = logging.raiseExceptions, False
+    try:
+        arun(story)
+    finally:
+        logging.raiseExceptions = raised
 
 
 @pytest.mark.parametrize("kind", ["stream", "rich", "print"])

@@ -369,6 +369,32 @@ def test_events_leave_with_their_turn_in_order(arun: Any) -> None:
     arun(story)
 
 
+def test_a_failure_with_words_that_are_no_unicode_is_answered(arun: Any) -> None:
+    """Names of files that are no UTF-8 stand in messages as they stand in Python: half a letter."""
+
+    def open_it() -> None:
+        raise FileNotFoundError("no file caf\udce9")
+
+    def refuse() -> None:
+        raise BadPayload("nothing is called caf\udce9")
+
+    async def story() -> None:
+        settings = Settings(debug=True)
+        async with App(handlers=[open_it, refuse], settings=settings) as app:
+            visitor = await Visitor(app).open()
+            for name, words in (("open_it", "no file"), ("refuse", "nothing is called")):
+                answer = await visitor.call(name)
+                assert answer["message"].endswith(f"{words} caf\\udce9")
+            logged = [f["data"]["text"] for f in visitor.frames if f["type"] == "gr:log"]
+            assert logged == [
+                "'open_it' failed: FileNotFoundError: no file caf\\udce9",
+                "'refuse': nothing is called caf\\udce9",
+            ]
+            visitor.line.close()
+
+    arun(story)
+
+
 def test_what_a_failed_turn_made_is_not_sent(arun: Any) -> None:
     async def story() -> None:
         async with App(state={"count": 0}, handlers=[crash, add]) as app:

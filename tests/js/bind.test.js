@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { contextOf, resolve, textOf } from "../../src/client/greenroom/bind.js";
+import { contextOf, isEmpty, resolve, textOf } from "../../src/client/greenroom/bind.js";
 import { Bytes } from "../../src/client/greenroom/codec.js";
 import { controlValue, payloadOf } from "../../src/client/greenroom/forms.js";
 import { hashOf, route } from "../../src/client/greenroom/route.js";
@@ -30,6 +30,22 @@ test("the context of events inside loops", () => {
     keyVariable: 0,
     valueVariable: "rows/r.1/tags/0",
   });
+});
+
+test("bytes of a row stay where they are", () => {
+  const picture = new Bytes(new Uint8Array(900_000), "image/png", "a.png");
+  const row = { title: "a", picture, all: [picture, 1], ["__proto__"]: { x: 1 } };
+  const { row: carried } = contextOf(outer, () => row);
+  assert.equal(JSON.stringify(carried), '{"title":"a","picture":null,"all":[null,1],"__proto__":{"x":1}}');
+  assert.equal(contextOf(outer, () => picture).row, null);
+  assert.equal(row.picture, picture);
+});
+
+test("what there is nothing of", () => {
+  const nothing = [false, 0, "", null, undefined, NaN, [], {}, new Bytes(new Uint8Array(0))];
+  const something = [true, 1, "0", [0], { a: null }, new Bytes(new Uint8Array(1))];
+  assert.deepEqual([...new Set(nothing.map(isEmpty))], [true]);
+  assert.deepEqual([...new Set(something.map(isEmpty))], [false]);
 });
 
 test("values as text", () => {
@@ -114,8 +130,8 @@ test("payloads of events", async () => {
   assert.equal(await payloadOf({ type: "toggle", newState: "open" }, { ...button, open: false }), false);
   assert.deepEqual(await payloadOf({ type: "mouseenter", ...keys }, field), { ctrl: true, shift: false, alt: false, meta: true });
   assert.equal(await payloadOf({ type: "focus" }, field), "x");
-  const custom = new (class CustomEvent extends Event {
-    detail = { mine: 1 };
-  })("chosen");
-  assert.deepEqual(await payloadOf(custom, button), { mine: 1 });
+  class Chosen extends CustomEvent {}
+  for (const one of [CustomEvent, Chosen]) {
+    assert.deepEqual(payloadOf(new one("chosen", { detail: { mine: 1 } }), button), { mine: 1 });
+  }
 });

@@ -14,9 +14,9 @@
  */
 
 import { camera } from "./camera.js";
-import { Bytes } from "./codec.js";
+import { Bytes, isObject, put } from "./codec.js";
 import { carried, reader } from "./files.js";
-import { controlsOf, isControl, payloadOf, showValue } from "./forms.js";
+import { controlsOf, isControl, payloadOf, radiosOf, showValue } from "./forms.js";
 import { parsePath } from "./patch.js";
 import { sanitize, setAttribute } from "./sanitize.js";
 
@@ -54,10 +54,26 @@ export function resolve(text, scope) {
   return { path };
 }
 
-/** The context of events inside loops, outermost first. @param {Scope | null} scope @param {(path: string[]) => any} get @returns {Record<string, any>} */
+/**
+ * The context of events inside loops, outermost first. Bytes in it are null: a picture of the row
+ * would go up with every click, and the server has it.
+ *
+ * @param {Scope | null} scope @param {(path: string[]) => any} get @returns {Record<string, any>}
+ */
 export function contextOf(scope, get) {
   if (!scope) return {};
-  return { ...contextOf(scope.outer, get), [scope.keyName]: scope.key, [scope.itemName]: get(scope.path) ?? null };
+  return { ...contextOf(scope.outer, get), [scope.keyName]: scope.key, [scope.itemName]: withoutBytes(get(scope.path) ?? null) };
+}
+
+/** @param {any} value @returns {any} */
+function withoutBytes(value) {
+  if (value instanceof Bytes) return null;
+  if (Array.isArray(value)) return value.map(withoutBytes);
+  if (!isObject(value)) return value;
+  /** @type {Record<string, any>} */
+  const result = {};
+  for (const [key, item] of Object.entries(value)) put(result, key, withoutBytes(item));
+  return result;
 }
 
 /** How a value reads as text. @param {any} value */
@@ -65,6 +81,12 @@ export function textOf(value) {
   if (value === null || value === undefined) return "";
   if (value instanceof Bytes) return value.name;
   return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+/** Whether a value has nothing to show: false, zero, missing, or without anything in it. @param {any} value */
+export function isEmpty(value) {
+  if (value instanceof Bytes) return !value.bytes.length;
+  return typeof value === "object" && value !== null ? !Object.keys(value).length : !value;
 }
 
 class Binder {
@@ -108,12 +130,13 @@ class Binder {
       case "html":
         return this.#watch(value, scope, (now) => element.replaceChildren(sanitize(textOf(now))));
       case "show":
-        return this.#watch(value, scope, (now) => element.toggleAttribute("hidden", !now));
+        return this.#watch(value, scope, (now) => element.toggleAttribute("hidden", isEmpty(now)));
       case "class":
-        return this.#watch(value, scope, (now) => element.classList.toggle(argument, Boolean(now)));
+        return this.#watch(value, scope, (now) => element.classList.toggle(argument, !isEmpty(now)));
       case "attr":
         return this.#watch(value, scope, (now) => {
           if (!setAttribute(element, argument, now)) console.warn(`greenroom: ${argument}="${now}" was not set`);
+          fields.get(element)?.show(); // what a control takes depends on it: the `max` of a range
         });
       case "value":
         return this.#field(element, value, scope);
@@ -218,8 +241,10 @@ class Binder {
     let ok = false;
     try {
       const fixed = element.getAttribute(`${PREFIX}payload`);
-      const payload = fixed === null ? await payloadOf(event, element, reader(this.gr, element)) : JSON.parse(fixed);
-      await this.gr.call(handler, await carried(this.gr, payload, element), { context });
+      let payload = fixed === null ? payloadOf(event, element, reader(this.gr, element)) : JSON.parse(fixed);
+      // Nothing else waits here: events leave in the order they happened in.
+      if (payload instanceof Promise || payload instanceof Bytes) payload = await carried(this.gr, await payload, element);
+      await this.gr.call(handler, payload, { context });
       ok = true;
     } catch (error) {
       this.gr.refused(/** @type {any} */ (error), handler);
@@ -229,7 +254,8 @@ class Binder {
 
   /** The fields whose values an event of this element sends. @param {Element} element */
   #fieldsOf(element) {
-    return [element, ...controlsOf(element)].flatMap((one) => fields.get(one) ?? []);
+    const all = new Set([element, ...controlsOf(element), ...radiosOf(element)]);
+    return [...all].flatMap((one) => fields.get(one) ?? []);
   }
 
   // -- loops -----------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 /**
- * A video as the face of a camera: the first click (or Enter) starts it, each further one fires
+ * A video as the face of a camera: the first click (Enter, space) starts it, each further one fires
  * `snapshot`, whose payload is a PNG picture of the size of the video.
  *
  * A camera that cannot be used fires `camera-error`, a CustomEvent that bubbles, with `{reason,
@@ -69,7 +69,11 @@ export function camera(video, tell) {
       .catch((error) => (stop(), trouble(error.name, error)))
       .finally(() => (starting = false));
   };
-  const key = (/** @type {KeyboardEvent} */ event) => event.key === "Enter" && shoot();
+  const key = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault(); // space would scroll
+    if (!event.repeat) shoot();
+  };
   if (!video.hasAttribute("tabindex")) video.tabIndex = 0;
   if (!video.hasAttribute("role")) video.setAttribute("role", "button");
   if (!video.hasAttribute("aria-label")) video.setAttribute("aria-label", "Camera: start, then take a picture");

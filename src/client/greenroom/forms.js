@@ -50,19 +50,25 @@ export function isControl(element) {
 
 /** @typedef {(file: File) => Promise<any>} Read */
 
+const BUTTONS = /^(submit|button|reset|image)$/;
 const MOUSE = /^(click|dblclick|contextmenu|(mouse|pointer).*)$/;
 
-/** What an event tells the server; a promise, because files are read. @param {Event} event @param {Element} element @param {Read} [read] */
-export async function payloadOf(event, element, read = readFile) {
+/**
+ * What an event tells the server: all of it is read now, whatever changes on the page next. Only
+ * where bytes have to be fetched (files, pictures) it is a promise.
+ *
+ * @param {Event} event @param {Element} element @param {Read} [read]
+ */
+export function payloadOf(event, element, read = readFile) {
   const type = event.type;
-  if ("detail" in event && event.constructor.name === "CustomEvent") return event.detail;
+  if (event instanceof CustomEvent) return event.detail;
   if (type === "snapshot") return snapshot(/** @type {HTMLVideoElement} */ (element));
   if (type === "open" || type === "hashchange") return route();
   if (type === "toggle") return isOpen(event, element);
   const { ctrlKey, shiftKey, altKey, metaKey, key } = /** @type {KeyboardEvent} */ (event);
   if (/^key/.test(type)) return { ctrl: ctrlKey, shift: shiftKey, alt: altKey, meta: metaKey, key };
   if (isControl(element) && !MOUSE.test(type)) return controlValue(element, read);
-  if (groupOf(element) && /^(submit|change|input)$/.test(type)) return groupValue(element, read);
+  if (groupOf(element) && /^(submit|change|input)$/.test(type)) return groupValue(event, element, read);
   if (ctrlKey !== undefined) return { ctrl: ctrlKey, shift: shiftKey, alt: altKey, meta: metaKey };
   return null;
 }
@@ -79,8 +85,8 @@ function groupOf(element) {
   return [form, set].find((one) => one && element instanceof one);
 }
 
-/** @param {Control} control @param {Read} [read] @returns {Promise<any>} */
-export async function controlValue(control, read = readFile) {
+/** A promise of a file input. @param {Control} control @param {Read} [read] @returns {any} */
+export function controlValue(control, read = readFile) {
   switch (control.type) {
     case "checkbox":
       return /** @type {HTMLInputElement} */ (control).checked;
@@ -113,17 +119,44 @@ export function controlsOf(group) {
   return [...(elements ?? [])].filter(isControl);
 }
 
-/** @param {Element} group @param {Read} read */
-async function groupValue(group, read) {
+/** The buttons of a radio button's group: when one is chosen, another one is not any more. @param {Element} element @returns {Element[]} */
+export function radiosOf(element) {
+  const radio = /** @type {HTMLInputElement} */ (element);
+  if (!isControl(element) || element.type !== "radio" || !element.name) return [];
+  const root = /** @type {ParentNode & Node} */ (element.getRootNode());
+  const all = /** @type {NodeListOf<HTMLInputElement>} */ (root.querySelectorAll("input[type=radio]"));
+  return [...all].filter((one) => one.name === radio.name && one.form === radio.form);
+}
+
+/** @param {Event} event @param {Element} group @param {Read} read */
+function groupValue(event, group, read) {
   /** @type {Record<string, any>} */
   const result = {};
-  for (const element of controlsOf(group)) {
-    if (!element.name || element.disabled) continue;
-    if (/^(submit|button|reset|image)$/.test(element.type)) continue;
-    if (element.type === "radio" && !(/** @type {HTMLInputElement} */ (element).checked)) put(result, element.name, get(result, [element.name]) ?? null);
-    else put(result, element.name, await controlValue(element, read));
+  /** @type {Promise<void>[]} */
+  const later = [];
+  const controls = controlsOf(group).filter((one) => one.name && !one.matches(":disabled") && !BUTTONS.test(one.type));
+  const names = controls.filter(isCheckbox).map((one) => one.name);
+  for (const element of controls) {
+    const { name } = element;
+    const before = () => get(result, [name]) ?? null;
+    if (element.type === "radio" && !(/** @type {HTMLInputElement} */ (element).checked)) put(result, name, before());
+    else if (isCheckbox(element) && names.indexOf(name) < names.lastIndexOf(name)) {
+      const chosen = before();
+      put(result, name, [...(Array.isArray(chosen) ? chosen : []), ...(element.checked ? [element.value] : [])]);
+    } else {
+      const value = controlValue(element, read);
+      put(result, name, value);
+      if (value instanceof Promise) later.push(value.then((files) => put(result, name, files)));
+    }
   }
-  return result;
+  const by = /** @type {HTMLButtonElement | null | undefined} */ (/** @type {SubmitEvent} */ (event).submitter);
+  if (by?.name) put(result, by.name, by.value);
+  return later.length ? Promise.all(later).then(() => result) : result;
+}
+
+/** @param {Control} control @returns {control is HTMLInputElement} */
+function isCheckbox(control) {
+  return control.type === "checkbox";
 }
 
 /** @param {File} file */

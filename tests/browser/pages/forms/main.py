@@ -1,0 +1,17 @@
+"""What the browser test of forms serves: a page that says what its server heard, in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import greenroom as gr
+
+gr.init_state({"heard": [], "basket": [], "volume": 150, "loudest": 200, "size": "S"})
+
+
+def hear(state: Any, payload: Any, context: Any) -> None:
+    state["heard"] = [*state["heard"], [context["target"], payload]]
+
+
+def put_in(state: Any, payload: list[str]) -> None:
+    state["basket"] = payload

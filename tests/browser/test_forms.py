@@ -1,0 +1,109 @@
+"""Forms and fields: in which order their events arrive, and what of a form is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from playwright.async_api import Page, expect
+from tests.browser.conftest import Server, Visit
+
+Serve = Callable[..., Server]
+
+ORDER = {
+    "files": [],
+    "item": "chair",
+    "note": "soon",
+    "gift": True,
+    "tags": ["new", "rare"],
+}
+
+
+async def opened(visit: Visit, serve: Serve) -> Page:
+    page = await visit(serve("greenroom", "run", "tests/browser/pages/forms").url)
+    await page.evaluate("gr.ready")
+    return page
+
+
+async def heard(page: Page, count: int) -> Any:
+    """The first ``count`` events of this session, as the server heard them."""
+    return await page.evaluate(
+        """(count) => new Promise((done) => {
+            const look = (all) => all.length >= count && done(all);
+            gr.subscribe("heard", look);
+            look(gr.get("heard"));
+        })""",
+        count,
+    )
+
+
+async def test_what_was_typed_is_heard_before_the_click_that_follows(
+    visit: Visit, serve: Serve
+) -> None:
+    page = await opened(visit, serve)
+    await page.evaluate(
+        """() => {
+            query.value = "chai";
+            query.dispatchEvent(new Event("input"));
+            go.click();
+        }"""
+    )
+    assert await heard(page, 2) == [["query", "chai"], ["go", 7]]
+
+
+async def test_a_form_sends_what_stood_in_it_when_it_was_submitted(
+    visit: Visit, serve: Serve
+) -> None:
+    page = await opened(visit, serve)
+    await page.evaluate(
+        "() => { const form = document.forms[0]; form.requestSubmit(); form.reset(); }"
+    )
+    form = page.locator("#order")
+    await form.locator("[name=item]").fill("table")
+    files: Any = {"name": "a.bin", "mimeType": "", "buffer": b"x" * 300_000}  # beside the stream
+    await form.locator("[name=files]").set_input_files(files)
+    await page.evaluate(
+        """() => {
+            const form = document.forms[0];
+            form.requestSubmit();
+            form.elements.namedItem("item").value = "the next one";
+        }"""
+    )
+    [first, second] = await heard(page, 2)
+    assert first == ["order", ORDER]
+    assert second[1].pop("files")[0]["data"]["size"] == 300_000
+    assert second[1] == {name: value for name, value in ORDER.items() if name != "files"} | {
+        "item": "table"
+    }
+
+
+async def test_a_form_says_by_which_button_it_was_sent(visit: Visit, serve: Serve) -> None:
+    page = await opened(visit, serve)
+    await page.get_by_role("button", name="Order and mail").click()
+    await page.get_by_role("button", name="Order", exact=True).click()
+    assert await heard(page, 2) == [["order", ORDER | {"also": "mail"}], ["order", ORDER]]
+
+
+async def test_an_empty_list_is_not_shown(visit: Visit, serve: Serve) -> None:
+    page = await opened(visit, serve)
+    basket = page.locator("#basket")
+    for content in ([], ["chair"], []):
+        await page.evaluate("content => gr.call('put_in', content)", content)
+        await expect(basket).to_be_visible(visible=bool(content))
+
+
+async def test_a_range_reaches_as_far_as_the_state_says(visit: Visit, serve: Serve) -> None:
+    page = await opened(visit, serve)
+    await expect(page.locator("#volume")).to_have_value("150")
+
+
+async def test_radio_buttons_show_the_state_again_when_it_stays_as_it_was(
+    visit: Visit, serve: Serve
+) -> None:
+    page = await opened(visit, serve)
+    small, large = page.locator("[value=S]"), page.locator("[value=L]")
+    await expect(small).to_be_checked()
+    await large.click()
+    await heard(page, 1)  # whose handler leaves the size alone
+    await expect(large).not_to_be_checked()
+    await expect(small).to_be_checked()
