@@ -225,11 +225,13 @@ cdef class Journal:
             self.alert |= alert
 
     def keep(self, value, undo):
-        """Keep, for the undo of the turn, how to undo ``value``. The first of a turn counts."""
+        """Keep, for the undo of the turn, how to undo ``value``. The first way of a turn counts."""
         if not self.alone:
             if self.kept is None:
                 self.kept = {}
-            self.kept.setdefault(id(value), (value, undo))
+            known = self.kept.get(id(value))
+            if known is None or known[1] is None:
+                self.kept[id(value)] = (value, undo)
 
 
 def journal_of(State node not None):

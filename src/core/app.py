@@ -185,14 +185,22 @@ class App:
         self.scheduler.middlewares = self.middlewares
         return fn
 
-    def session_verifier(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+    @overload
+    def session_verifier(self) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
+    @overload
+    def session_verifier(self, fn: Callable[..., Any]) -> Callable[..., Any]: ...
+
+    def session_verifier(self, fn: Callable[..., Any] | None = None) -> Any:
         """Decorator: ask the function at every hello who may come in.
 
         It takes any of ``cookies``, ``headers`` and ``session`` (None at a first hello) and returns
         True, or a dict that goes into ``session.userinfo``; anything else, and an exception, is a
         no. Several must all say yes. Coroutines run on the loop, plain functions on worker threads.
-        No session exists before they said yes. Raises BadHandler for a function that wants more.
+        No session exists before they said yes. With or without parentheses. Raises BadHandler for
+        a function that wants more.
         """
+        if fn is None:
+            return self.session_verifier
         self.handlers.claim(fn)
         self.verifiers.append(plan_for(fn, VERIFIER_TAKES, "session verifier"))
         return fn
