@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from playwright.async_api import Page, expect
-from tests.browser.conftest import Server, Visit
+from tests.browser.conftest import Server, Visit, Watch
 
 Serve = Callable[..., Server]
 
@@ -107,3 +107,33 @@ async def test_radio_buttons_show_the_state_again_when_it_stays_as_it_was(
     await heard(page, 1)  # whose handler leaves the size alone
     await expect(large).not_to_be_checked()
     await expect(small).to_be_checked()
+
+
+async def test_a_choice_that_was_refused_is_taken_back(
+    visit: Visit, serve: Serve, watch: Watch
+) -> None:
+    watch.expect("refuse was refused")
+    page = await opened(visit, serve)
+    form = page.locator("#strict")
+    await form.locator("[name=agreed]").click()
+    await expect(form.locator("[name=agreed]")).not_to_be_checked()
+    await form.locator("[name=level]").fill("7")
+    await expect(form.locator("[name=level]")).to_have_value("3")
+    await form.locator("[name=city]").select_option("rome")
+    await expect(form.locator("[name=city]")).to_have_value("bern")
+    await form.locator("[value=paid]").click()
+    await expect(form.locator("[value=free]")).to_be_checked()
+
+
+async def test_what_was_typed_or_filled_in_is_refused_and_stays(visit: Visit, serve: Serve) -> None:
+    page = await opened(visit, serve)
+    refused = "() => new Promise((done) => gr.on('gr:error', () => setTimeout(done)))"
+    form = page.locator("#strict")
+    await form.locator("[name=title]").fill("two")
+    await page.evaluate(f"() => {{ globalThis.first = ({refused})(); }}")
+    await form.locator("[name=title]").blur()
+    await page.evaluate("first")
+    await form.locator("[name=extra]").click()
+    await page.evaluate(f"() => {{ strict.requestSubmit(); return ({refused})(); }}")
+    await expect(form.locator("[name=title]")).to_have_value("two")
+    await expect(form.locator("[name=extra]")).to_be_checked()

@@ -16,7 +16,7 @@
 import { camera } from "./camera.js";
 import { Bytes, isObject, put } from "./codec.js";
 import { carried, reader } from "./files.js";
-import { controlsOf, isControl, payloadOf, radiosOf, showValue } from "./forms.js";
+import { controlsOf, isChoice, isControl, payloadOf, radiosOf, showValue } from "./forms.js";
 import { parsePath } from "./patch.js";
 import { sanitize, setAttribute } from "./sanitize.js";
 
@@ -249,7 +249,7 @@ class Binder {
     } catch (error) {
       this.gr.refused(/** @type {any} */ (error), handler);
     }
-    for (const settle of settled) settle(ok);
+    for (const settle of settled) settle(ok || isChoice(element)); // refused text stays, to be mended
   }
 
   /** The fields whose values an event of this element sends. @param {Element} element */
@@ -383,14 +383,14 @@ class Field {
     if (!this.#sending) this.#known = this.#edits;
   }
 
-  /** What was typed so far is on its way; returns what to call when it is answered. */
+  /** What was typed so far is on its way; returns what to call when it is answered, and whether to show the state then. */
   sending() {
     const edits = this.#edits;
     this.#sending += 1;
-    return (/** @type {boolean} */ ok) => {
+    return (/** @type {boolean} */ show) => {
       this.#sending -= 1;
       this.#known = Math.max(this.#known, edits);
-      if (ok) this.show(); // refused: the text stays, to be mended
+      if (show) this.show();
     };
   }
 }

@@ -6,7 +6,20 @@ from typing import Any
 
 import greenroom as gr
 
-gr.init_state({"heard": [], "basket": [], "volume": 150, "loudest": 200, "size": "S"})
+gr.init_state(
+    {
+        "heard": [],
+        "basket": [],
+        "volume": 150,
+        "loudest": 200,
+        "size": "S",
+        "agreed": False,
+        "level": 3,
+        "city": "bern",
+        "plan": "free",
+        "title": "one",
+    }
+)
 
 
 def hear(state: Any, payload: Any, context: Any) -> None:
@@ -15,3 +28,7 @@ def hear(state: Any, payload: Any, context: Any) -> None:
 
 def put_in(state: Any, payload: list[str]) -> None:
     state["basket"] = payload
+
+
+def refuse(state: Any) -> None:
+    raise ValueError("not so")
