@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from playwright.async_api import Page, expect
 from tests.browser.conftest import Server, Visit, Watch
 
@@ -137,3 +138,24 @@ async def test_what_was_typed_or_filled_in_is_refused_and_stays(visit: Visit, se
     await page.evaluate(f"() => {{ strict.requestSubmit(); return ({refused})(); }}")
     await expect(form.locator("[name=title]")).to_have_value("two")
     await expect(form.locator("[name=extra]")).to_be_checked()
+
+
+@pytest.mark.parametrize(
+    ("field", "said"), [("draft", "mine"), ("drafts.elements.draft", {"draft": "mine"})]
+)
+async def test_a_field_that_is_left_at_once_is_sent_and_not_overwritten(
+    visit: Visit, serve: Serve, field: str, said: object
+) -> None:
+    page = await opened(visit, serve)
+    await page.evaluate(
+        """(at) => {
+            const field = at.split(".").reduce((from, name) => from[name], globalThis);
+            gr.call("write", "theirs"); // its patch comes when the field was left
+            field.focus();
+            field.value = "mine";
+            field.dispatchEvent(new Event("input", { bubbles: true }));
+            field.blur();
+        }""",
+        field,
+    )
+    assert [what for _, what in await heard(page, 1)] == [said]

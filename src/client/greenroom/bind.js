@@ -218,14 +218,18 @@ class Binder {
         if (last) fire();
       });
     };
-    const off = listen(element, "input", (event) => {
-      last = event;
-      this.#waiting.add(fire);
-      clearTimeout(timer);
-      timer = setTimeout(() => busy || fire(), DEBOUNCE);
-    });
+    const offs = [
+      listen(element, "input", (event) => {
+        last = event;
+        this.#waiting.add(fire);
+        clearTimeout(timer);
+        timer = setTimeout(() => busy || fire(), DEBOUNCE);
+      }),
+      // Before the field itself hears of it, which then knows that its text is on its way.
+      listen(element, "blur", fire, true),
+    ];
     return () => {
-      off();
+      offs.forEach((off) => off());
       fire();
     };
   }
@@ -395,8 +399,8 @@ class Field {
   }
 }
 
-/** @param {EventTarget} target @param {string} type @param {(event: Event) => void} fn @returns {Off} */
-function listen(target, type, fn) {
-  target.addEventListener(type, fn);
-  return () => target.removeEventListener(type, fn);
+/** @param {EventTarget} target @param {string} type @param {(event: Event) => void} fn @param {boolean} [first] before those of the targets inside @returns {Off} */
+function listen(target, type, fn, first = false) {
+  target.addEventListener(type, fn, first);
+  return () => target.removeEventListener(type, fn, first);
 }

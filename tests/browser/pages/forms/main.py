@@ -18,6 +18,7 @@ gr.init_state(
         "city": "bern",
         "plan": "free",
         "title": "one",
+        "draft": "",
     }
 )
 
@@ -32,3 +33,7 @@ def put_in(state: Any, payload: list[str]) -> None:
 
 def refuse(state: Any) -> None:
     raise ValueError("not so")
+
+
+def write(state: Any, payload: str) -> None:
+    state["draft"] = payload
