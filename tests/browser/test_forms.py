@@ -93,6 +93,26 @@ async def test_an_empty_list_is_not_shown(visit: Visit, serve: Serve) -> None:
         await expect(basket).to_be_visible(visible=bool(content))
 
 
+async def test_what_is_hidden_is_hidden_whatever_the_page_says(visit: Visit, serve: Serve) -> None:
+    page = await opened(visit, serve)
+    await page.evaluate(
+        """() => {
+            const sheet = new CSSStyleSheet();
+            sheet.replaceSync("p { display: flex !important }");
+            document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
+            const host = document.body.appendChild(document.createElement("div"));
+            const root = host.attachShadow({ mode: "open" });
+            root.innerHTML = '<p id="shadow" data-gr-show="basket">in it</p>';
+            root.querySelector("p").style.display = "flex";
+            gr.bind(root);
+        }"""
+    )
+    for content in ([], ["chair"], []):
+        await page.evaluate("content => gr.call('put_in', content)", content)
+        for place in ("#basket", "#shadow"):
+            await expect(page.locator(place)).to_be_visible(visible=bool(content))
+
+
 async def test_a_range_reaches_as_far_as_the_state_says(visit: Visit, serve: Serve) -> None:
     page = await opened(visit, serve)
     await expect(page.locator("#volume")).to_have_value("150")

@@ -17,6 +17,7 @@ import { camera } from "./camera.js";
 import { Bytes, isObject, put } from "./codec.js";
 import { carried, reader } from "./files.js";
 import { controlsOf, isChoice, isControl, payloadOf, radiosOf, showValue } from "./forms.js";
+import { dress } from "./look.js";
 import { parsePath } from "./patch.js";
 import { sanitize, setAttribute } from "./sanitize.js";
 
@@ -40,6 +41,8 @@ const fields = new WeakMap();
  * @param {Greenroom} gr @param {ParentNode} root @returns {Off}
  */
 export function bind(gr, root) {
+  dress(); // data-gr-show holds whatever `display` the page gives
+  dress(root.getRootNode());
   const binder = new Binder(gr);
   return binder.scan([root], null);
 }
