@@ -179,3 +179,43 @@ async def test_a_field_that_is_left_at_once_is_sent_and_not_overwritten(
         field,
     )
     assert [what for _, what in await heard(page, 1)] == [said]
+
+
+async def test_what_was_typed_last_arrives_when_the_page_is_left(
+    visit: Visit, serve: Serve
+) -> None:
+    page = await opened(visit, serve)
+    texts = ["one", "two", "three"]
+    for text in texts:
+        async with page.expect_event("load"):
+            await page.evaluate(
+                """(text) => {
+                    query.focus();
+                    query.value = text;
+                    query.dispatchEvent(new Event("input", { bubbles: true }));
+                    location.reload();
+                }""",
+                text,
+            )
+        await page.evaluate("gr.ready.then(() => null)")
+    assert await heard(page, 3) == [["query", text] for text in texts]
+
+
+async def test_what_was_typed_last_is_sent_when_the_page_is_hidden(
+    visit: Visit, serve: Serve
+) -> None:
+    page = await opened(visit, serve)
+    sent = await page.evaluate(
+        """() => {
+            const frames = [];
+            gr.onFrame((way, frame) => way === "out" && frames.push(frame.text));
+            query.value = "now";
+            query.dispatchEvent(new Event("input", { bubbles: true }));
+            const before = frames.length;
+            Object.defineProperty(document, "visibilityState", { value: "hidden" });
+            document.dispatchEvent(new Event("visibilitychange"));
+            return [before, frames.length];
+        }"""
+    )
+    assert sent == [0, 1]
+    assert await heard(page, 1) == [["query", "now"]]

@@ -44,7 +44,8 @@ export function bind(gr, root) {
   dress(); // data-gr-show holds whatever `display` the page gives
   dress(root.getRootNode());
   const binder = new Binder(gr);
-  return binder.scan([root], null);
+  const offs = [binder.scan([root], null), gr.onLeave(() => binder.flush())];
+  return () => offs.forEach((off) => off());
 }
 
 /** Where a path of an attribute leads: to a place in the state, or to a key of a loop. @param {string} text @param {Scope | null} scope */
@@ -99,6 +100,10 @@ class Binder {
   /** @param {Greenroom} gr */
   constructor(gr) {
     this.gr = gr;
+  }
+
+  flush() {
+    for (const send of [...this.#waiting]) send();
   }
 
   /** @param {Iterable<Node>} roots @param {Scope | null} scope @returns {Off} */
@@ -191,7 +196,7 @@ class Binder {
     const target = type === "hashchange" ? globalThis.window : element;
     const off = listen(target, type, (event) => {
       if (OURS.has(type) || (type === "click" && element.getAttribute("href") === "#")) event.preventDefault();
-      for (const flush of [...this.#waiting]) flush();
+      this.flush();
       void send(event);
     });
     const tell = (/** @type {any} */ { message }) => this.gr.perform("gr:notify", { message, kind: "error" });
