@@ -35,6 +35,7 @@ from .core.errors import (
 )
 from .core.exposure import handler
 from .core.file import File, pack_bytes, pack_file
+from .core.groups import Group
 from .core.jobs import Job
 from .core.mutable import MutableValue
 from .core.properties import property  # noqa: A004 -- `gr.property` hides nothing of ours
@@ -57,7 +58,7 @@ from .core.state import Patch, State, StateView, shared
 from .core.table import EditableTable
 from .core.turn import cancelled
 from .core.types import Bytes, Lane
-from .core.views import Group, View
+from .core.views import View
 
 __version__ = "0.1.0"
 

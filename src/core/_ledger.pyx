@@ -34,6 +34,7 @@ from ._state cimport (
     drop_stale,
     enrol,
     key_name,
+    is_marked,
     kind_of,
     make_node,
     make_view,
@@ -310,7 +311,7 @@ def set_leaf_rule(rule):
     prove = rule
 
 
-cdef State freeze(dict source, Where where, type kind, bint fill):
+cdef State freeze(dict source, Where where, type kind, bint fill, Journal origin):
     """A template's node: leaves that could change are put into cells.
 
     ``fill``: what it lacks of its schema begins with the defaults. Properties are calculated.
@@ -324,16 +325,16 @@ cdef State freeze(dict source, Where where, type kind, bint fill):
     for key, value in list(source.items()):
         name = intern_key(key_name(key, where))
         if not calculated(node, name):
-            d[name] = frozen(value, node, name)
+            d[name] = frozen(value, node, name, origin)
     node.d = d
     if node.plan is not None:
         for name in node.plan.properties:
-            d[name] = frozen(first_value(node, name), node, name)
+            d[name] = frozen(first_value(node, name), node, name, None)
     return node
 
 
-cdef object frozen(object value, State node, str name):
-    """What a template's node has for a value."""
+cdef object frozen(object value, State node, str name, Journal origin):
+    """What a template's node has for a value; ``origin``: of the State on its own it comes from."""
     cdef Where where = node.where
     cdef Cell cell
     cdef Field field = None if node.fields is None else node.fields.get(name)
@@ -345,16 +346,20 @@ cdef object frozen(object value, State node, str name):
         value = raw(<State> value, True)
     if isinstance(value, State):
         own = kind_of(field, value)
-        return freeze((<State> value).d, place_below(where, name), own, own is not type(value))
-    if isinstance(value, dict) and (field is None or not field.opaque):
-        return freeze(value, place_below(where, name), kind_of(field, value), True)
+        if (<State> value).journal is not None:
+            origin = (<State> value).journal
+        return freeze(
+            (<State> value).d, place_below(where, name), own, own is not type(value), origin
+        )
     if type(value) is Shared:
         value = (<Shared> value).value
         take_in(value, where, name, None, True)
         return value
-    if field is not None and is_shared(field.default, value):
+    if is_shared(value, field, origin):
         take_in(value, where, name, None, True)
-        return value  # its mark went when the instance was made
+        return value
+    if isinstance(value, dict) and (field is None or not field.opaque):
+        return freeze(value, place_below(where, name), kind_of(field, value), True, origin)
     if not scalar(value):
         check_depth(value, where, name)
         if prove(value, where.silent or private(name), spell(where.keys + (name,))):
@@ -365,8 +370,12 @@ cdef object frozen(object value, State node, str name):
     return value
 
 
-cdef bint is_shared(object default, object value) noexcept:
-    return type(default) is Shared and (<Shared> default).value is value
+cdef bint is_shared(object value, Field field, Journal origin):
+    """Whether it had the mark of ``gr.shared``, which went when a State took it."""
+    if field is not None and type(field.default) is Shared:
+        if (<Shared> field.default).value is value:
+            return True
+    return origin is not None and is_marked(value, origin)
 
 
 @cython.final
@@ -379,13 +388,15 @@ cdef class Template:
 
     def __init__(self, values=None, schema=None, /):
         cdef Watches watches = None
+        cdef Journal origin = None
         cdef type kind = State if schema is None else schema
         cdef bint fill = True
         if values is None:
             values = {}
         if isinstance(values, State):
-            if (<State> values).journal is not None:
-                watches = (<State> values).journal.watches
+            origin = (<State> values).journal
+            if origin is not None:
+                watches = origin.watches
             settled(<State> values)
             if isinstance(values, kind):
                 kind = type(values)
@@ -395,7 +406,7 @@ cdef class Template:
             values = dict(values)
         else:
             raise TypeError(f"the state is a dict or a gr.State, not {type(values).__name__}")
-        self.root = freeze(values, ROOT, kind, fill)
+        self.root = freeze(values, ROOT, kind, fill, origin)
         if watches is not None:
             watches = copy_watches(watches)
             if prune(watches):

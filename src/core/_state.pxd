@@ -81,6 +81,7 @@ cdef class Journal:
     cdef object on_due
     cdef list later  # calls of async subscribers
     cdef list unencodable  # (path, type name)
+    cdef list marked  # Shared: of a State on its own, which a template may be made of; or None
     cdef dict kept  # id -> (value that reported its change in this turn, how to undo that or None)
     cdef object __weakref__
 
@@ -164,6 +165,7 @@ cdef Grown grown(list items, bint whole)
 cdef dict raw(State node, bint own)
 cdef State twin(State original, Journal journal)
 cdef object shown(object value, Journal journal)
+cdef bint is_marked(object value, Journal journal)
 cdef object convert(object value, Where where, str key, Journal journal, dict fields)
 cdef bint calculated(State node, str key) except -1
 cdef object not_yours(State node, str key, type kind)

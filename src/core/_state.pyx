@@ -225,11 +225,13 @@ cdef class Journal:
             self.alert |= alert
 
     def keep(self, value, undo):
-        """Keep, for the undo of the turn, how to undo ``value``. The first of a turn counts."""
+        """Keep, for the undo of the turn, how to undo ``value``. The first way of a turn counts."""
         if not self.alone:
             if self.kept is None:
                 self.kept = {}
-            self.kept.setdefault(id(value), (value, undo))
+            known = self.kept.get(id(value))
+            if known is None or known[1] is None:
+                self.kept[id(value)] = (value, undo)
 
 
 def journal_of(State node not None):
@@ -410,7 +412,7 @@ cdef dict poured(dict fields, dict values):
         elif field.default is not MISSING:
             value = field.default
             if isinstance(value, State):
-                value = build(deepcopy(raw(<State> value, True)), ROOT, None, type(value), False)
+                value = build(deepcopy(raw(<State> value, True)), ROOT, None, type(value), False, None)
             elif type(value) is not Shared:
                 value = deepcopy(value)
             all_of_it[key] = value
@@ -485,6 +487,9 @@ cdef object convert(object value, Where where, str key, Journal journal, dict fi
     if type(value) is StateView:
         value = (<StateView> value).node
     elif type(value) is Shared:
+        if journal is not None and journal.alone:
+            # A template made of it shares that, though the mark goes here.
+            journal.marked = [value] if journal.marked is None else [*journal.marked, value]
         value = (<Shared> value).value
         take_in(value, where, key, journal, True)
         return value
@@ -495,22 +500,47 @@ cdef object convert(object value, Where where, str key, Journal journal, dict fi
             value = raw(<State> value, True)
     elif type(value) is Cell and isinstance((<Cell> value).value, dict):
         value = deepcopy((<Cell> value).value)
-        return build(value, place_below(where, key), journal, kind_of(field, value), True)
+        return build(value, place_below(where, key), journal, kind_of(field, value), True, None)
     elif isinstance(value, State):
         kind = kind_of(field, value)
         return build(
-            (<State> value).d, place_below(where, key), journal, kind, kind is not type(value)
+            (<State> value).d,
+            place_below(where, key),
+            journal,
+            kind,
+            kind is not type(value),
+            (<State> value).journal,
         )
     elif isinstance(value, dict):
-        return build(value, place_below(where, key), journal, kind_of(field, value), True)
+        return build(value, place_below(where, key), journal, kind_of(field, value), True, None)
     take_in(value, where, key, journal, False)
     return value
 
 
-cdef State build(dict source, Where where, Journal journal, type kind, bint fill):
+cdef bint is_marked(object value, Journal journal):
+    """Whether ``gr.shared`` marked it when a State on its own took it."""
+    if journal.marked is not None:
+        for mark in journal.marked:
+            if (<Shared> mark).value is value:
+                return True
+    return False
+
+
+cdef object brought(object value, Journal origin):
+    """A value of a state that is copied: what its copy is given."""
+    if scalar(value):
+        return value
+    if is_marked(value, origin):
+        return Shared(value)
+    return list(<list> value) if type(value) is list else value
+
+
+cdef State build(dict source, Where where, Journal journal, type kind, bint fill, Journal origin):
     """A new node with a copy of the dict; dicts and states in it become nodes as well.
 
-    ``fill``: what it lacks of its schema begins with the defaults. Properties are calculated.
+    ``fill``: what it lacks of its schema begins with the defaults. ``origin``: the dict
+    is a state's, of this journal. Its lists are copied too, since ``append`` changes those in
+    place, and what it was told is shared stays as it is. Properties are calculated.
     """
     cdef State node = make_node(kind)
     cdef dict d = {}
@@ -519,8 +549,11 @@ cdef State build(dict source, Where where, Journal journal, type kind, bint fill
         source = poured(node.fields, source)
     for key, value in list(source.items()):
         name = key_name(key, where)
-        if not calculated(node, name):
-            d[name] = convert(value, where, name, journal, node.fields)
+        if calculated(node, name):
+            continue
+        if origin is not None:
+            value = brought(value, origin)
+        d[name] = convert(value, where, name, journal, node.fields)
     node.d = d
     node.journal = journal
     node.where = where
@@ -596,6 +629,7 @@ cdef class State:
         cdef State copy
         cdef type kind = type(self)
         cdef type given = None
+        cdef Journal origin
         if self.journal is not None:
             raise TypeError("a state cannot be initialised twice")
         journal = Journal.__new__(Journal)
@@ -612,10 +646,12 @@ cdef class State:
             if isinstance(values, State):
                 settled(<State> values)
                 given = type(values)
-                values = (<State> values).d
-            elif not isinstance(values, dict):
-                values = dict(values or ())
-            copy = build(values, ROOT, journal, kind, kind is not given)
+                origin = (<State> values).journal
+                copy = build((<State> values).d, ROOT, journal, kind, kind is not given, origin)
+            else:
+                if not isinstance(values, dict):
+                    values = dict(values or ())
+                copy = build(values, ROOT, journal, kind, True, None)
             self.d = copy.d
         self.where = ROOT
         self.journal = journal
@@ -1017,10 +1053,12 @@ cdef class State:
         """
         cdef dict fresh = {}
         cdef str name
+        cdef Journal origin = None
         if type(values) is StateView:
             values = (<StateView> values).node
         if isinstance(values, State):
             settled(<State> values)
+            origin = (<State> values).journal
             values = (<State> values).d
         elif not isinstance(values, dict):
             values = dict(values)
@@ -1028,6 +1066,8 @@ cdef class State:
             values = poured(self.fields, values)
         for key, value in list(values.items()):
             name = self.name(key)
+            if origin is not None:
+                value = brought(value, origin)
             if not calculated(self, name):
                 fresh[name] = convert(value, self.where, name, self.journal, self.fields)
         for key in list(self.d):

@@ -35,6 +35,7 @@ from .deadlines import Deadlines
 from .drain import Drain
 from .errors import BadHandler, Busy, Closed, NoSession
 from .files import Files
+from .groups import Group, Groups
 from .handlers import Handler, HandlerTable, check_modules
 from .hello import Profile
 from .log import AppLog
@@ -48,7 +49,7 @@ from .settings import Settings
 from .state import State, Template
 from .stats import gather
 from .types import DEFAULT_LABEL, Clock, Transport
-from .views import Group, View
+from .views import View
 from .watchdog import Blockage
 
 __all__ = ["App"]
@@ -97,7 +98,7 @@ class App:
         self.listeners: list[Callable[[], object]] = []
         self._drain: Drain | None = None
         self._stopping: asyncio.Task[None] | None = None
-        self._groups: dict[str, dict[str, Session]] = {}
+        self.groups = Groups()
         self.counters = {
             "sessions_opened": 0,
             "sessions_closed": 0,
@@ -185,14 +186,22 @@ class App:
         self.scheduler.middlewares = self.middlewares
         return fn
 
-    def session_verifier(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+    @overload
+    def session_verifier(self) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
+    @overload
+    def session_verifier(self, fn: Callable[..., Any]) -> Callable[..., Any]: ...
+
+    def session_verifier(self, fn: Callable[..., Any] | None = None) -> Any:
         """Decorator: ask the function at every hello who may come in.
 
         It takes any of ``cookies``, ``headers`` and ``session`` (None at a first hello) and returns
         True, or a dict that goes into ``session.userinfo``; anything else, and an exception, is a
         no. Several must all say yes. Coroutines run on the loop, plain functions on worker threads.
-        No session exists before they said yes. Raises BadHandler for a function that wants more.
+        No session exists before they said yes. With or without parentheses. Raises BadHandler for
+        a function that wants more.
         """
+        if fn is None:
+            return self.session_verifier
         self.handlers.claim(fn)
         self.verifiers.append(plan_for(fn, VERIFIER_TAKES, "session verifier"))
         return fn
@@ -554,29 +563,12 @@ class App:
         if self._sessions.pop(session.id, None) is not None:
             self.counters["sessions_closed"] += 1
         for name in session.groups:
-            self.leave(name, session)
+            self.groups.leave(name, session)
         self.files.session_ended(session)
 
     def group(self, name: str) -> Group:
         """The sessions that joined ``name``: ``app.group("room").emit(...)``."""
-        return Group(self, name)
-
-    def join(self, name: str, session: Session) -> None:
-        """``session`` joins the group ``name``, unless it has ended meanwhile."""
-        if session.ended:
-            return
-        self._groups.setdefault(name, {})[session.id] = session
-
-    def leave(self, name: str, session: Session) -> None:
-        """``session`` leaves the group ``name``; an empty group is forgotten."""
-        members = self._groups.get(name, {})
-        members.pop(session.id, None)
-        if not members:
-            self._groups.pop(name, None)
-
-    def members(self, name: str) -> tuple[Session, ...]:
-        """The sessions of a group."""
-        return tuple(self._groups.get(name, {}).values())
+        return Group(self.groups, name)
 
     def _overflowed(self, link: Any) -> None:
         """A stalled link was closed for the sake of the others: nobody was looking at it."""

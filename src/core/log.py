@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from . import capture
 from .calm import Calm
+from .lines import Lines
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -71,7 +72,7 @@ class _Log:
         self.on_record = on_record  # called with every record, on the thread that said it
         self._clock = clock
         self._records: deque[Record] | None = None  # made when something is said
-        self._lines: capture.Lines | None = None  # what was printed without an end of line yet
+        self._lines: Lines | None = None  # what was printed without an end of line yet
 
     def write(
         self,
@@ -136,7 +137,7 @@ class _Log:
         """Take what was printed; every whole line becomes a record."""
         lines = self._lines
         if lines is None:
-            made = capture.Lines()
+            made = Lines()
             with _lock:
                 lines = self._lines = self._lines or made
         for line, said_by in lines.feed(text, handler):

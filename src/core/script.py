@@ -57,9 +57,16 @@ def middleware(fn: Callable[..., Any] | None = None) -> Any:
     return register if fn is None else register(fn)
 
 
-def session_verifier(fn: Callable[..., Any]) -> Callable[..., Any]:
+@overload
+def session_verifier() -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
+@overload
+def session_verifier(fn: Callable[..., Any]) -> Callable[..., Any]: ...
+
+
+def session_verifier(fn: Callable[..., Any] | None = None) -> Any:
     """:meth:`App.session_verifier` of the current app."""
-    return current_app().session_verifier(fn)
+    register = current_app().session_verifier
+    return register if fn is None else register(fn)
 
 
 def on_open(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -523,12 +523,12 @@ class Session(Actions, SessionCore):
         """Join a group: ``app.group(group).emit(...)`` reaches this session then."""
         if not self.ended:
             self.groups = self.groups | {group}
-            self.app.call_on_loop(self.app.join, group, self)
+            self.app.call_on_loop(self.app.groups.join, group, self)
 
     def leave(self, group: str) -> None:
         """Leave a group; being no member is no error."""
         self.groups = self.groups - {group}
-        self.app.call_on_loop(self.app.leave, group, self)
+        self.app.call_on_loop(self.app.groups.leave, group, self)
 
     def left(self) -> None:
         """Its last client may have left: from now on its time to live counts. On the loop."""

@@ -1,6 +1,6 @@
-"""Views and groups: names for some of the clients, and for some of the sessions.
+"""Views: names for some of the clients.
 
-Both are only names: what they reach is looked up when it is used. Threads: any, as for ``emit``.
+What one reaches is looked up when it is used. Threads: any, as for ``emit``.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .actions import Actions, Confirmation
-from .errors import Busy, Closed
 
 if TYPE_CHECKING:
     from .app import App
     from .offers import Offer
     from .session import Session
 
-__all__ = ["Group", "View"]
+__all__ = ["View"]
 
 
 class View(Actions):
@@ -53,32 +52,3 @@ class View(Actions):
     def on(self, event: str, callback: Callable[..., Any]) -> Any:
         """Run ``callback`` when a client of this view sends ``event``; a handle with ``off()``."""
         return self._app.on(event, callback, label=self.label)
-
-
-class Group:
-    """A named set of sessions. Made by :meth:`App.group`."""
-
-    __slots__ = ("_app", "name")
-
-    def __init__(self, app: App, name: str) -> None:
-        self._app = app
-        self.name = name
-
-    def __len__(self) -> int:
-        return len(self._app.members(self.name))
-
-    def emit(self, event: str, data: Any = None, *, label: str | None = None) -> None:
-        """Send an event to the clients of every member."""
-        for session in self._app.members(self.name):
-            session.emit(event, data, label=label)
-
-    def tell(self, event: str, payload: Any = None) -> tuple[int, int]:
-        """Put a message into every member's mailbox; (accepted, refused)."""
-        accepted = refused = 0
-        for session in self._app.members(self.name):
-            try:
-                session.tell(event, payload)
-                accepted += 1
-            except (Busy, Closed):
-                refused += 1
-        return accepted, refused

@@ -204,14 +204,18 @@ def test_a_root_schema_is_a_writer_state() -> None:
 # -- what the names do ----------------------------------------------------------------------------
 
 
-def test_what_all_sessions_share_is_said_to_our_own_verb() -> None:
-    catalogue = {"A1": "chair"}
-    app = gr.App()
-    with app.registering():
-        for values in ({"all": gr.shared(catalogue)}, {"n": {"all": gr.shared(catalogue)}}):
-            with pytest.raises(TypeError, match=r"gr\.init_state.*underscore"):
-                wf.init_state(values)
-            gr.init_state(values, schema=wf.WriterState)
+def test_what_is_marked_as_shared_is_one_object_for_all_sessions(arun: Any) -> None:
+    catalogue = {"A1": object()}
+
+    async def story() -> None:
+        app = gr.App()
+        with app.registering():
+            wf.init_state({"all": gr.shared(catalogue), "n": {"all": gr.shared(catalogue)}})
+        async with app:
+            for session in (app.open_session(), app.open_session()):
+                assert session.state["all"] is session.state["n"]["all"] is catalogue
+
+    arun(story)
 
 
 def test_a_state_has_its_old_methods() -> None:

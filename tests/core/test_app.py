@@ -345,7 +345,7 @@ def test_groups_reach_their_members(arun: Any) -> None:
             assert len(room) == 1
             two.session.close()
             await two.until("gr:close")
-            assert (len(room), app.members("nowhere")) == (0, ())
+            assert (len(room), app.groups.members("nowhere")) == (0, ())
             session = app.open_session()
             session.close()
             session.join("room")

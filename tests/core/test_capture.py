@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from greenroom.core import capture
 from greenroom.core._fast import Message, Turn
 from greenroom.core._turn import enter_turn
+from greenroom.core.lines import Lines
 from greenroom.core.log import AppLog, SessionLog
 
 
@@ -188,7 +189,7 @@ LONG = "x" * 9_000
 def test_a_line_that_is_too_long_does_not_wait_for_its_end(
     pieces: list[str], found: list[str]
 ) -> None:
-    lines = capture.Lines()
+    lines = Lines()
     told = [text for piece in pieces for text, _ in lines.feed(piece, None)]
     assert told + [text for text, _ in lines.rest()] == found
 
@@ -223,7 +224,7 @@ def test_lines_of_jobs_beside_each_other_do_not_join() -> None:
 
 @given(st.lists(st.text(alphabet="ab\n\r", max_size=6), max_size=8))
 def test_pieces_join_to_lines(pieces: list[str]) -> None:
-    lines = capture.Lines()
+    lines = Lines()
     found = [text for piece in pieces for text, _ in lines.feed(piece, None)]
     found += [text for text, _ in lines.rest()]
     *whole, rest = "".join(pieces).split("\n")

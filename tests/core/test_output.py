@@ -26,7 +26,7 @@ from tests.core.visitor import Visitor
 
 import greenroom as gr
 from greenroom import App, Settings
-from greenroom.core import capture
+from greenroom.core.lines import Lines
 from greenroom.core.log import SessionLog
 
 logger = logging.getLogger("app.orders")
@@ -627,7 +627,7 @@ def test_threads_of_one_turn_that_speak_first_at_once_have_one_log(
             meeting.wait(30)
             super().__init__(*args, **more)
 
-    class SlowLines(capture.Lines):
+    class SlowLines(Lines):
         def __init__(self) -> None:
             meeting.wait(30)
             super().__init__()
@@ -637,7 +637,7 @@ def test_threads_of_one_turn_that_speak_first_at_once_have_one_log(
 
     async def story() -> None:
         monkeypatch.setattr("greenroom.core.session.SessionLog", SlowLog)
-        monkeypatch.setattr(capture, "Lines", SlowLines)
+        monkeypatch.setattr("greenroom.core.log.Lines", SlowLines)
         async with App(handlers=[both]) as app:
             session = app.open_session()
             await session.ask("both")

@@ -372,3 +372,36 @@ def test_whatever_one_session_does_the_other_has_what_it_began_with(
     assert two.snapshot()[0] == first
     assert opened(template).root.to_raw_state() == was
     assert values == was
+
+
+# -- what a State on its own brings along --------------------------------------------------------
+
+
+def test_a_template_shares_what_was_marked_in_the_state_it_is_made_of(arun: Any) -> None:
+    one, two, three = [1], {"raw": [2]}, {3}
+    part = State({"two": gr.shared(two)})
+    beginning = State({"one": gr.shared(one), "part": part, "own": [4]})
+    beginning["three"] = gr.shared(three)
+
+    async def story() -> None:
+        async with gr.App(beginning) as app:
+            states = [app.open_session().state for _ in range(2)]
+            for state in states:
+                assert state["one"] is one
+                assert state["part"]["two"] is two
+                assert state["three"] is three
+            assert states[0]["own"] == states[1]["own"] == [4]
+            assert states[0]["own"] is not states[1]["own"]
+
+    arun(story)
+
+
+def test_a_copied_state_has_lists_of_its_own() -> None:
+    state = State({"a": {"rows": [1], "deep": {"rows": [2]}}})
+    state["b"] = state["a"]
+    other, replaced = State(state), State()
+    replaced.replace(state)
+    state["a"].append("rows", 9)
+    state["a"]["deep"].append("rows", 9)
+    for copied in (state["b"], other["a"], other["b"], replaced["a"], replaced["b"]):
+        assert copied == {"rows": [1], "deep": {"rows": [2]}}

@@ -327,21 +327,8 @@ class Story(RuleBasedStateMachine):
         if len(from_path) + len(to_path) > 6 or (*to_path, key) == from_path:
             return
         values = copy.deepcopy(self.model.node(from_path))
-        # Lists of a copied state are the same objects: give the copy its own.
         to_node[key] = from_node
         self.model.set(to_path, key, values)
-        self.own_lists(to_node[key], (*to_path, key))
-
-    def own_lists(self, node: State, path: Path) -> None:
-        values = self.model.node(path)
-        for key, value in node.items():
-            if is_property(values, key):
-                continue
-            if isinstance(value, list):
-                node[key] = list(value)
-                self.model.set(path, key, value)
-            elif isinstance(value, State):
-                self.own_lists(value, (*path, key))
 
     @precondition(lambda self: self.model.in_turn)
     @rule(pick=PICK)

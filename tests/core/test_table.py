@@ -481,6 +481,18 @@ def test_a_turn_that_is_undone_gives_it_back_what_it_was(kind: str) -> None:
     assert people.records() == PEOPLE[1:]
 
 
+def test_an_edit_is_undone_also_behind_a_change_that_cannot_be(kind: str) -> None:
+    ledger, state = opened({"people": table(kind)})
+    people = state["people"]
+    patch_of(ledger)
+    ledger.open()
+    people.mutate()  # of something that only its owner knows
+    people.add({"name": "x"})
+    people.add({"name": "y"})
+    ledger.rollback(True)
+    assert people.records() == PEOPLE
+
+
 def test_what_was_sent_of_an_undone_turn_is_corrected(kind: str) -> None:
     ledger, state = opened({"people": table(kind)})
     patch_of(ledger)

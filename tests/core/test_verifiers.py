@@ -139,6 +139,23 @@ def test_one_that_wants_more_is_refused_when_it_is_registered() -> None:
     assert app.verifiers == []
 
 
+def test_the_decorator_with_and_without_parentheses() -> None:
+    app = App()
+    with app.registering():
+
+        @gr.session_verifier
+        def bare() -> bool:
+            return True
+
+        @gr.session_verifier()
+        def called() -> bool:
+            return True
+
+    assert len(app.verifiers) == 2
+    assert bare()
+    assert called()
+
+
 def test_the_first_no_ends_the_asking(arun: Any) -> None:
     async def story() -> None:
         app = App()

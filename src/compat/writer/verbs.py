@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
 from ...core.app import App
 from ...core.current import current_app
 from ...core.plans import refuse_parameters
-from ...core.state import Shared
 from .absent import PARAMETERS
 from .state import WriterState
 
@@ -41,20 +40,9 @@ def init_state(raw_state: Mapping[str, Any], schema: type[WriterState] | None = 
     kind: Any = WriterState if schema is None else schema
     if not (isinstance(kind, type) and issubclass(kind, WriterState)):
         raise TypeError(f"the schema of the root is a subclass of WriterState, not {kind!r}")
-    if _has_shared(raw_state):
-        raise TypeError(
-            "the state that wf.init_state returns cannot keep the mark of gr.shared: use "
-            "gr.init_state({...}, schema=...), or give the key a leading underscore"
-        )
     state = kind(raw_state)
     _app().init_state(state)
     return state
-
-
-def _has_shared(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return any(_has_shared(one) for one in cast("Mapping[str, Any]", value).values())
-    return isinstance(value, Shared)
 
 
 def init_handlers(handler_modules: ModuleType | Iterable[ModuleType]) -> None:
