@@ -394,7 +394,8 @@ async def test_what_a_handler_prints_is_in_the_console(
         ("gr:levitate", {}, "the server asks for gr:levitate, which this page does not know"),
         ("gr:content", {"target": "no-such", "text": ""}, 'nothing here is called "no-such"'),
         ("gr:style", {"selector": ".no-such", "styles": {}}, 'nothing here is called ".no-such"'),
-        ("gr:content", {"target": "<<", "text": ""}, "gr:content failed"),
+        ("gr:content", {"target": "2nd", "text": ""}, 'gr:content: nothing here is called "2nd"'),
+        ("gr:style", {"target": "<<", "styles": {}}, 'gr:style: nothing here is called "<<"'),
     ],
 )
 async def test_nothing_is_passed_over_in_silence(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from playwright.async_api import Page, expect
-from tests.browser.conftest import Server, Visit
+from tests.browser.conftest import Server, Visit, Watch
 
 Serve = Callable[..., Server]
 
@@ -92,6 +93,26 @@ async def test_an_empty_list_is_not_shown(visit: Visit, serve: Serve) -> None:
         await expect(basket).to_be_visible(visible=bool(content))
 
 
+async def test_what_is_hidden_is_hidden_whatever_the_page_says(visit: Visit, serve: Serve) -> None:
+    page = await opened(visit, serve)
+    await page.evaluate(
+        """() => {
+            const sheet = new CSSStyleSheet();
+            sheet.replaceSync("p { display: flex !important }");
+            document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
+            const host = document.body.appendChild(document.createElement("div"));
+            const root = host.attachShadow({ mode: "open" });
+            root.innerHTML = '<p id="shadow" data-gr-show="basket">in it</p>';
+            root.querySelector("p").style.display = "flex";
+            gr.bind(root);
+        }"""
+    )
+    for content in ([], ["chair"], []):
+        await page.evaluate("content => gr.call('put_in', content)", content)
+        for place in ("#basket", "#shadow"):
+            await expect(page.locator(place)).to_be_visible(visible=bool(content))
+
+
 async def test_a_range_reaches_as_far_as_the_state_says(visit: Visit, serve: Serve) -> None:
     page = await opened(visit, serve)
     await expect(page.locator("#volume")).to_have_value("150")
@@ -107,3 +128,94 @@ async def test_radio_buttons_show_the_state_again_when_it_stays_as_it_was(
     await heard(page, 1)  # whose handler leaves the size alone
     await expect(large).not_to_be_checked()
     await expect(small).to_be_checked()
+
+
+async def test_a_choice_that_was_refused_is_taken_back(
+    visit: Visit, serve: Serve, watch: Watch
+) -> None:
+    watch.expect("refuse was refused")
+    page = await opened(visit, serve)
+    form = page.locator("#strict")
+    await form.locator("[name=agreed]").click()
+    await expect(form.locator("[name=agreed]")).not_to_be_checked()
+    await form.locator("[name=level]").fill("7")
+    await expect(form.locator("[name=level]")).to_have_value("3")
+    await form.locator("[name=city]").select_option("rome")
+    await expect(form.locator("[name=city]")).to_have_value("bern")
+    await form.locator("[value=paid]").click()
+    await expect(form.locator("[value=free]")).to_be_checked()
+
+
+async def test_what_was_typed_or_filled_in_is_refused_and_stays(visit: Visit, serve: Serve) -> None:
+    page = await opened(visit, serve)
+    refused = "() => new Promise((done) => gr.on('gr:error', () => setTimeout(done)))"
+    form = page.locator("#strict")
+    await form.locator("[name=title]").fill("two")
+    await page.evaluate(f"() => {{ globalThis.first = ({refused})(); }}")
+    await form.locator("[name=title]").blur()
+    await page.evaluate("first")
+    await form.locator("[name=extra]").click()
+    await page.evaluate(f"() => {{ strict.requestSubmit(); return ({refused})(); }}")
+    await expect(form.locator("[name=title]")).to_have_value("two")
+    await expect(form.locator("[name=extra]")).to_be_checked()
+
+
+@pytest.mark.parametrize(
+    ("field", "said"), [("draft", "mine"), ("drafts.elements.draft", {"draft": "mine"})]
+)
+async def test_a_field_that_is_left_at_once_is_sent_and_not_overwritten(
+    visit: Visit, serve: Serve, field: str, said: object
+) -> None:
+    page = await opened(visit, serve)
+    await page.evaluate(
+        """(at) => {
+            const field = at.split(".").reduce((from, name) => from[name], globalThis);
+            gr.call("write", "theirs"); // its patch comes when the field was left
+            field.focus();
+            field.value = "mine";
+            field.dispatchEvent(new Event("input", { bubbles: true }));
+            field.blur();
+        }""",
+        field,
+    )
+    assert [what for _, what in await heard(page, 1)] == [said]
+
+
+async def test_what_was_typed_last_arrives_when_the_page_is_left(
+    visit: Visit, serve: Serve
+) -> None:
+    page = await opened(visit, serve)
+    texts = ["one", "two", "three"]
+    for text in texts:
+        async with page.expect_event("load"):
+            await page.evaluate(
+                """(text) => {
+                    query.focus();
+                    query.value = text;
+                    query.dispatchEvent(new Event("input", { bubbles: true }));
+                    location.reload();
+                }""",
+                text,
+            )
+        await page.evaluate("gr.ready.then(() => null)")
+    assert await heard(page, 3) == [["query", text] for text in texts]
+
+
+async def test_what_was_typed_last_is_sent_when_the_page_is_hidden(
+    visit: Visit, serve: Serve
+) -> None:
+    page = await opened(visit, serve)
+    sent = await page.evaluate(
+        """() => {
+            const frames = [];
+            gr.onFrame((way, frame) => way === "out" && frames.push(frame.text));
+            query.value = "now";
+            query.dispatchEvent(new Event("input", { bubbles: true }));
+            const before = frames.length;
+            Object.defineProperty(document, "visibilityState", { value: "hidden" });
+            document.dispatchEvent(new Event("visibilitychange"));
+            return [before, frames.length];
+        }"""
+    )
+    assert sent == [0, 1]
+    assert await heard(page, 1) == [["query", "now"]]

@@ -67,9 +67,18 @@ function openUrl(url) {
 function find(type, { target, id, selector }) {
   const name = id ?? target ?? selector ?? "";
   const one = selector === undefined ? document.getElementById(name) : null;
-  const found = one ? [one] : name ? [...document.querySelectorAll(name)] : [];
+  const found = one ? [one] : select(name);
   if (!found.length) warn(`${type}: nothing here is called ${JSON.stringify(name)}`);
   return found;
+}
+
+/** @param {string} selector */
+function select(selector) {
+  try {
+    return [...document.querySelectorAll(selector)];
+  } catch {
+    return []; // not a selector: "", or an id like "2nd"
+  }
 }
 
 /** @param {{target?: string, id?: string, selector?: string, text?: string, html?: string}} data */

@@ -16,7 +16,8 @@
 import { camera } from "./camera.js";
 import { Bytes, isObject, put } from "./codec.js";
 import { carried, reader } from "./files.js";
-import { controlsOf, isControl, payloadOf, radiosOf, showValue } from "./forms.js";
+import { controlsOf, isChoice, isControl, payloadOf, radiosOf, showValue } from "./forms.js";
+import { dress } from "./look.js";
 import { parsePath } from "./patch.js";
 import { sanitize, setAttribute } from "./sanitize.js";
 
@@ -40,8 +41,11 @@ const fields = new WeakMap();
  * @param {Greenroom} gr @param {ParentNode} root @returns {Off}
  */
 export function bind(gr, root) {
+  dress(); // data-gr-show holds whatever `display` the page gives
+  dress(root.getRootNode());
   const binder = new Binder(gr);
-  return binder.scan([root], null);
+  const offs = [binder.scan([root], null), gr.onLeave(() => binder.flush())];
+  return () => offs.forEach((off) => off());
 }
 
 /** Where a path of an attribute leads: to a place in the state, or to a key of a loop. @param {string} text @param {Scope | null} scope */
@@ -96,6 +100,10 @@ class Binder {
   /** @param {Greenroom} gr */
   constructor(gr) {
     this.gr = gr;
+  }
+
+  flush() {
+    for (const send of [...this.#waiting]) send();
   }
 
   /** @param {Iterable<Node>} roots @param {Scope | null} scope @returns {Off} */
@@ -188,7 +196,7 @@ class Binder {
     const target = type === "hashchange" ? globalThis.window : element;
     const off = listen(target, type, (event) => {
       if (OURS.has(type) || (type === "click" && element.getAttribute("href") === "#")) event.preventDefault();
-      for (const flush of [...this.#waiting]) flush();
+      this.flush();
       void send(event);
     });
     const tell = (/** @type {any} */ { message }) => this.gr.perform("gr:notify", { message, kind: "error" });
@@ -218,14 +226,18 @@ class Binder {
         if (last) fire();
       });
     };
-    const off = listen(element, "input", (event) => {
-      last = event;
-      this.#waiting.add(fire);
-      clearTimeout(timer);
-      timer = setTimeout(() => busy || fire(), DEBOUNCE);
-    });
+    const offs = [
+      listen(element, "input", (event) => {
+        last = event;
+        this.#waiting.add(fire);
+        clearTimeout(timer);
+        timer = setTimeout(() => busy || fire(), DEBOUNCE);
+      }),
+      // Before the field itself hears of it, which then knows that its text is on its way.
+      listen(element, "blur", fire, true),
+    ];
     return () => {
-      off();
+      offs.forEach((off) => off());
       fire();
     };
   }
@@ -249,7 +261,7 @@ class Binder {
     } catch (error) {
       this.gr.refused(/** @type {any} */ (error), handler);
     }
-    for (const settle of settled) settle(ok);
+    for (const settle of settled) settle(ok || isChoice(element)); // refused text stays, to be mended
   }
 
   /** The fields whose values an event of this element sends. @param {Element} element */
@@ -383,20 +395,20 @@ class Field {
     if (!this.#sending) this.#known = this.#edits;
   }
 
-  /** What was typed so far is on its way; returns what to call when it is answered. */
+  /** What was typed so far is on its way; returns what to call when it is answered, and whether to show the state then. */
   sending() {
     const edits = this.#edits;
     this.#sending += 1;
-    return (/** @type {boolean} */ ok) => {
+    return (/** @type {boolean} */ show) => {
       this.#sending -= 1;
       this.#known = Math.max(this.#known, edits);
-      if (ok) this.show(); // refused: the text stays, to be mended
+      if (show) this.show();
     };
   }
 }
 
-/** @param {EventTarget} target @param {string} type @param {(event: Event) => void} fn @returns {Off} */
-function listen(target, type, fn) {
-  target.addEventListener(type, fn);
-  return () => target.removeEventListener(type, fn);
+/** @param {EventTarget} target @param {string} type @param {(event: Event) => void} fn @param {boolean} [first] before those of the targets inside @returns {Off} */
+function listen(target, type, fn, first = false) {
+  target.addEventListener(type, fn, first);
+  return () => target.removeEventListener(type, fn, first);
 }

@@ -75,6 +75,8 @@ export class Greenroom {
   #statusHooks = new Set();
   /** @type {Set<(upload: import("../greenroom.d.ts").Upload) => void>} */
   #uploadHooks = new Set();
+  /** @type {Set<() => void>} */
+  #leaveHooks = new Set();
   /** @type {(() => void)[]} */
   #undo = [];
   #ready;
@@ -282,6 +284,12 @@ export class Greenroom {
   uploading(upload) {
     for (const hook of [...this.#uploadHooks]) guard("an upload hook failed", hook, upload);
     upload.element?.dispatchEvent(new CustomEvent("gr-upload", { bubbles: true, detail: upload }));
+  }
+
+  /** Before the page is hidden or left, while frames still go out. @param {() => void} fn */
+  onLeave(fn) {
+    this.#leaveHooks.add(fn);
+    return () => void this.#leaveHooks.delete(fn);
   }
 
   /** Answer a question of the server. @param {number} call @param {any} value */
@@ -540,8 +548,16 @@ export class Greenroom {
     };
     listen(window, "online", () => this.#wake());
     listen(window, "pageshow", () => this.#wake());
-    listen(window.document, "visibilitychange", () => window.document.visibilityState === "visible" && this.#wake());
-    listen(window, "pagehide", (event) => !event.persisted && this.close()); // the page is gone for good
+    listen(window.document, "visibilitychange", () => (window.document.visibilityState === "visible" ? this.#wake() : this.#leave()));
+    listen(window, "pagehide", (event) => {
+      this.#leave();
+      if (!event.persisted) this.close(); // the page is gone for good
+    });
+  }
+
+  /** The page may never be seen again: what still waits in it is sent now. */
+  #leave() {
+    for (const hook of [...this.#leaveHooks]) guard("a hook failed as the page was left", hook);
   }
 
   #stored() {

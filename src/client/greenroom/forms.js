@@ -48,6 +48,11 @@ export function isControl(element) {
   return /^(input|select|textarea)$/i.test(/** @type {Element | null} */ (element)?.tagName ?? "");
 }
 
+/** A control that its user chooses with: there is nothing in it to mend. @param {Element} element */
+export function isChoice(element) {
+  return isControl(element) && /^(checkbox|radio|range|select-.*)$/.test(element.type);
+}
+
 /** @typedef {(file: File) => Promise<any>} Read */
 
 const BUTTONS = /^(submit|button|reset|image)$/;

@@ -1,14 +1,14 @@
 /**
  * What stands in front of a page: toasts (`gr:notify`) and questions (`gr:confirm`).
  *
- * Looks are a style sheet made by script and a few CSS variables, so a strict
- * Content-Security-Policy allows them and a page can restyle `.gr-toasts`, `.gr-toast` and
- * `.gr-dialog`. A toast has a role that screen readers speak, waits while somebody reads or reaches
+ * A page can restyle `.gr-toasts`, `.gr-toast` and `.gr-dialog`. A toast has a role that screen readers speak, waits while somebody reads or reaches
  * for it, and goes by Escape; a question is a modal dialog, Escape is its no. Either gives the focus
  * back to where it came from.
  *
  * @module
  */
+
+import { dress } from "./look.js";
 
 const TOASTS = 20; // at a time in one corner: the oldest gives way
 const KINDS = ["info", "success", "warning", "error"];
@@ -121,45 +121,4 @@ function element(tag, attributes, text) {
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   if (text !== undefined) made.textContent = text;
   return made;
-}
-
-/** @type {CSSStyleSheet | null} */
-let sheet = null;
-
-/** Put on our style sheet, once. */
-function dress() {
-  if (sheet || !("adoptedStyleSheets" in document)) return;
-  sheet = new CSSStyleSheet();
-  sheet.replaceSync(`
-    /* In a layer: the rules of the page win. */
-    @layer greenroom {
-      .gr-toasts { position: fixed; z-index: 2147483000; display: grid; gap: .5rem; padding: 1rem; max-width: min(24rem, 100vw);
-        box-sizing: border-box; pointer-events: none; font: 14px/1.45 system-ui, sans-serif; }
-      .gr-toasts.gr-top-left, .gr-toasts.gr-top-center, .gr-toasts.gr-top-right { top: 0; }
-      .gr-toasts.gr-bottom-left, .gr-toasts.gr-bottom-center, .gr-toasts.gr-bottom-right { bottom: 0; }
-      .gr-toasts.gr-top-right, .gr-toasts.gr-bottom-right { right: 0; }
-      .gr-toasts.gr-top-left, .gr-toasts.gr-bottom-left { left: 0; }
-      .gr-toasts.gr-top-center, .gr-toasts.gr-bottom-center { left: 50%; transform: translateX(-50%); }
-      .gr-toast { --gr-accent: #2563eb; pointer-events: auto; display: grid; grid-template-columns: 1fr auto; gap: 0 .75rem;
-        padding: .7rem .5rem .7rem .9rem; border-radius: .5rem; border-left: .25rem solid var(--gr-accent);
-        background: Canvas; color: CanvasText; box-shadow: 0 4px 18px rgb(0 0 0 / .22); overflow-wrap: anywhere; }
-      .gr-toast.gr-success { --gr-accent: #15803d; }
-      .gr-toast.gr-warning { --gr-accent: #b45309; }
-      .gr-toast.gr-error { --gr-accent: #b91c1c; }
-      .gr-toast-title, .gr-toast-message { grid-column: 1; }
-      .gr-toast-close { grid-column: 2; grid-row: 1; align-self: start; width: 1.75rem; height: 1.75rem; padding: 0; border: 0;
-        background: none; color: inherit; font: inherit; font-size: 1.2rem; cursor: pointer; }
-      .gr-dialog { max-width: min(28rem, 90vw); padding: 1.25rem; border: 0; border-radius: .6rem; background: Canvas;
-        color: CanvasText; box-shadow: 0 10px 40px rgb(0 0 0 / .35); font: 15px/1.5 system-ui, sans-serif; }
-      .gr-dialog[open] { display: grid; gap: 1rem; }
-      .gr-dialog::backdrop { background: rgb(0 0 0 / .4); }
-      .gr-dialog h2 { margin: 0; font-size: 1.1rem; }
-      .gr-dialog p { margin: 0; white-space: pre-line; overflow-wrap: anywhere; }
-      .gr-buttons { display: flex; justify-content: flex-end; gap: .5rem; }
-      .gr-buttons button { padding: .4rem 1rem; border: 1px solid; border-radius: .35rem; background: none; color: inherit;
-        font: inherit; cursor: pointer; }
-      .gr-buttons .gr-primary { background: #2563eb; border-color: #2563eb; color: #fff; }
-    }
-  `);
-  document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
 }

@@ -6,7 +6,21 @@ from typing import Any
 
 import greenroom as gr
 
-gr.init_state({"heard": [], "basket": [], "volume": 150, "loudest": 200, "size": "S"})
+gr.init_state(
+    {
+        "heard": [],
+        "basket": [],
+        "volume": 150,
+        "loudest": 200,
+        "size": "S",
+        "agreed": False,
+        "level": 3,
+        "city": "bern",
+        "plan": "free",
+        "title": "one",
+        "draft": "",
+    }
+)
 
 
 def hear(state: Any, payload: Any, context: Any) -> None:
@@ -15,3 +29,11 @@ def hear(state: Any, payload: Any, context: Any) -> None:
 
 def put_in(state: Any, payload: list[str]) -> None:
     state["basket"] = payload
+
+
+def refuse(state: Any) -> None:
+    raise ValueError("not so")
+
+
+def write(state: Any, payload: str) -> None:
+    state["draft"] = payload
