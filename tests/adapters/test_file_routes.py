@@ -604,9 +604,12 @@ def test_a_download_that_is_ended_is_not_whole(how: str, arun: Arun) -> None:
             request = await Request.open(it.port, "GET", way["url"])
             await request.reader.readuntil(b"\r\n\r\n")
             if how == "stall":
-                while not it.stats["downloads_cut"]:
+
+                def cut() -> int:
                     clock.advance(31.0)
-                    await asyncio.sleep(0.01)
+                    return it.stats["downloads_cut"]
+
+                await eventually(cut)
             else:
                 it.app.sessions[page.session].close()
                 await it.until("downloads_cut", 1)

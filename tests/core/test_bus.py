@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from tests.core.heard import Heard, steps
 from tests.core.visitor import Visitor
 
 from greenroom import (
@@ -25,31 +26,6 @@ from greenroom.core._fast import current_turn
 from greenroom.core.bus import CLIENT_DATA, REACTION_QUEUE, ROOM
 from greenroom.core.stats import unbalanced
 from greenroom.testing import ManualClock
-
-
-class Heard(list[Any]):
-    """What a reaction heard; `await heard.until(3)` waits until it has so many."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._more = asyncio.Event()
-
-    def note(self, data: Any) -> None:
-        self.append(data)
-        self._more.set()
-
-    async def until(self, number: int) -> Heard:
-        while len(self) < number:
-            self._more.clear()
-            await self._more.wait()
-        return self
-
-
-async def steps(number: int = 5) -> None:
-    """Let everything that can go on do so."""
-    for _ in range(number):
-        await asyncio.sleep(0)
-
 
 # -- declaring ------------------------------------------------------------------------------------
 

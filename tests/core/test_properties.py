@@ -2,96 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import threading
 import weakref
-from collections import Counter
 from typing import Any
 
 import pytest
 from tests.core.ledgers import changes, in_thread, patch_of, seen
-from tests.core.visitor import Visitor
+from tests.core.schemas import EMPTY, Cart, Item, Ratio, runs
 
 import greenroom as gr
 from greenroom.core._calculated import Calculated
 from greenroom.core.state import Ledger, Template
-from greenroom.testing import ManualClock
 
 Arun = Any
-runs: Counter[str] = Counter()
 
 
 @pytest.fixture(autouse=True)
 def count_anew() -> None:
     """No test sees the runs of another."""
     runs.clear()
-
-
-class Item(gr.State):
-    """A nested schema with a property."""
-
-    price: int = 2
-    count: int = 1
-
-    @gr.property(["price", "count"])
-    def total(self) -> int:
-        """What the item costs."""
-        runs["total"] += 1
-        return self.price * self.count
-
-
-class Cart(gr.State):
-    """Properties of fields, of a nested property, of a dict, of each other."""
-
-    item: Item
-    other: Item | None = None
-    rows: Any = {}  # noqa: RUF012 -- fields are no class attributes
-    marks: list[int] = []  # noqa: RUF012
-    rate: int = 10
-
-    @gr.property(["net", "rate"])
-    def gross(self) -> int:
-        """Defined before what it is calculated from."""
-        runs["gross"] += 1
-        return self.net + self.rate
-
-    @gr.property(["item.total", ("other", "total")])
-    def net(self) -> int:
-        """Of two nested properties."""
-        runs["net"] += 1
-        return self.item.total + (self.other.total if self.other else 0)
-
-    @gr.property("rows")
-    def most(self) -> int:
-        """Of everything in a nested state."""
-        runs["most"] += 1
-        return max(self.rows.values(), default=0)
-
-    @gr.property("marks")
-    def summary(self) -> dict[str, Any]:
-        """A nested state."""
-        runs["summary"] += 1
-        return {"count": len(self.marks), "_sum": sum(self.marks)}
-
-    @gr.property("marks")
-    def _hidden(self) -> int:
-        """A private key."""
-        return len(self.marks)
-
-
-EMPTY: dict[str, Any] = {
-    "item": {"price": 2, "count": 1, "total": 2},
-    "other": None,
-    "rows": {},
-    "marks": [],
-    "rate": 10,
-    "net": 2,
-    "gross": 12,
-    "most": 0,
-    "summary": {"count": 0, "_sum": 0},
-    "_hidden": 0,
-}
 
 
 def opened(values: Any = None, schema: type[gr.State] | None = Cart) -> Ledger:
@@ -680,18 +610,6 @@ def test_bad_properties_are_refused_when_the_class_is_made() -> None:
                 return self.count
 
 
-class Ratio(gr.State):
-    """A property that can fail."""
-
-    a: int = 1
-    b: int = 1
-
-    @gr.property(["a", "b"])
-    def ratio(self) -> float:
-        """One of the other."""
-        return self.a / self.b
-
-
 def test_no_first_value_names_class_and_property() -> None:
     for make in (
         lambda: Ratio({"b": 0}),
@@ -937,235 +855,3 @@ def test_the_template_s_subscribers_hear_of_every_session_s_properties() -> None
         ledger.root.item.price = price
         ledger.commit(True)
     assert heard == [(2, 5), (12, 15), (2, 6), (12, 16)]
-
-
-# -- turns of an app
-
-
-def test_in_turns(arun: Arun) -> None:
-    def price(state: Cart, payload: int) -> int:
-        state.item.price = payload
-        return state.gross
-
-    async def slowly(state: Cart, payload: int) -> None:
-        state.item.price = payload
-
-    async def story() -> None:
-        template = Cart()
-        heard: list[Any] = []
-
-        async def later(payload: Any, state: Any) -> None:
-            heard.append(payload["new_value"])
-            state["heard"] = len(heard)
-
-        template.subscribe_mutation("net", later)
-        async with gr.App(state=template, handlers=[price, slowly]) as app:
-            one, two = app.open_session(), app.open_session()
-            assert await one.ask("price", 5) == 15
-            await two.ask("slowly", 6)
-            assert (one.state.gross, two.state["gross"]) == (15, 16)
-            assert two.state.to_dict()["item"] == {"price": 6, "count": 1, "total": 6}
-            async with one.turn() as state:
-                state.item.price = 7
-            assert one.state.gross == 17
-            assert heard == [5, 6, 7]
-            assert (one.state["heard"], two.state["heard"]) == (3, 2)
-
-    arun(story)
-
-
-def divide(state: Ratio, payload: int) -> None:
-    """Assign what a property cannot take."""
-    state.a = 5
-    state.b = payload
-
-
-async def divide_async(state: Ratio, payload: int) -> None:
-    """The same on the loop."""
-    divide(state, payload)
-
-
-@gr.handler(inline=True)
-def divide_inline(state: Ratio, payload: int) -> None:
-    """The same without a thread."""
-    divide(state, payload)
-
-
-HANDLERS = [divide, divide_async, divide_inline]
-
-
-@pytest.mark.parametrize("middle", [False, True], ids=["", "middleware"])
-def test_one_that_raises_rolls_the_turn_back(arun: Arun, middle: bool) -> None:
-    async def story() -> None:
-        app = gr.App(state=Ratio, handlers=HANDLERS)
-        caught: list[BaseException] = []
-        if middle:
-
-            @app.middleware()
-            def watch() -> Any:
-                try:
-                    yield
-                except ZeroDivisionError as error:
-                    caught.append(error)
-                    raise
-
-        async with app:
-            session = app.open_session()
-            for handler in HANDLERS:
-                with pytest.raises(ZeroDivisionError):
-                    await session.ask(handler.__name__, 0)
-                assert session.state == {"a": 1, "b": 1, "ratio": 1}
-            with pytest.raises(ZeroDivisionError):
-                async with session.turn() as state:
-                    state.b = 0
-
-            def in_thread() -> None:
-                with session.turn() as state:
-                    state.b = 0
-
-            with pytest.raises(ZeroDivisionError):
-                await app.scheduler.run_on_worker(in_thread)
-            assert session.state == {"a": 1, "b": 1, "ratio": 1}
-            await session.ask("divide", 2)
-            assert session.state.ratio == 2.5
-            assert len(caught) == 3 * middle
-
-    arun(story)
-
-
-def test_where_failed_turns_are_kept_it_keeps_its_value(arun: Arun) -> None:
-    def fail(state: Ratio) -> None:
-        state.b = 0
-        raise ValueError("on purpose")
-
-    async def story() -> None:
-        settings = gr.Settings(on_error="keep")
-        async with gr.App(state=Ratio, handlers=[*HANDLERS, fail], settings=settings) as app:
-            session = app.open_session()
-            for handler in HANDLERS:
-                with pytest.raises(ZeroDivisionError):
-                    await session.ask(handler.__name__, 0)
-                assert session.state == {"a": 5, "b": 0, "ratio": 1}
-            with pytest.raises(ValueError, match="on purpose"):
-                await session.ask("fail")
-            await session.ask("divide", 2)
-            assert session.state.ratio == 2.5
-
-    arun(story)
-
-
-def test_what_it_prints_is_the_session_s(arun: Arun) -> None:
-    class Loud(gr.State):
-        a: int = 0
-
-        @gr.property("a")
-        def loud(self) -> int:
-            print(f"calculated {self.a}")
-            return self.a
-
-    def assign(state: Loud) -> None:
-        state.a += 1
-
-    async def story() -> None:
-        async with gr.App(state=Loud, handlers=[assign]) as app:
-            one, two = app.open_session(), app.open_session()
-            await one.ask("assign")
-            assert [line.text for line in one.log.records()] == ["calculated 1"]
-            assert not two.log.records()
-
-    arun(story)
-
-
-class Progress(gr.State):
-    """A long turn."""
-
-    done: int = 0
-
-    @gr.property("done")
-    def percent(self) -> str:
-        """What people read."""
-        return f"{self.done} %"
-
-
-def test_the_partial_updates_of_a_long_turn_have_them(arun: Arun) -> None:
-    async def story() -> None:
-        clock = ManualClock()
-        going, on, seen = asyncio.Event(), threading.Event(), asyncio.Event()
-        waiting, more = threading.Event(), threading.Event()
-
-        async def by_loop(state: Progress) -> None:
-            state.done = 10
-            going.set()
-            await seen.wait()
-
-        def by_worker(state: Progress) -> None:
-            state.done = 20
-            waiting.set()
-            on.wait()
-            state.done = 30  # finds a push due
-            more.wait()
-            state.done = 40
-
-        async with gr.App(state=Progress, handlers=[by_loop, by_worker], clock=clock) as app:
-            visitor = await Visitor(app).open()
-            number = visitor.send("by_loop")
-            await going.wait()
-            clock.advance(0.25)
-            assert (await visitor.next())["data"] == {"=": {"/done": 10, "/percent": "10 %"}}
-            seen.set()
-            await visitor.answer(number)
-            assert visitor.frames[-2]["data"] == {"=": {"/done": 10, "/percent": "10 %"}}
-            number = visitor.send("by_worker")
-            while not waiting.is_set():
-                await asyncio.sleep(0)
-            while not visitor.line.arrived:
-                clock.advance(0.05)
-                await asyncio.sleep(0)
-            assert (await visitor.next())["data"] == {"=": {"/done": 20}}  # the loop's
-            on.set()
-            assert (await visitor.next())["data"] == {"=": {"/done": 30, "/percent": "30 %"}}
-            more.set()
-            await visitor.answer(number)
-            assert visitor.frames[-2]["data"] == {"=": {"/done": 40, "/percent": "40 %"}}
-            visitor.line.close()
-
-    arun(story)
-
-
-def test_a_state_whose_root_is_gone() -> None:
-    class Outer(gr.State):
-        cart: Cart
-        spare: Cart
-
-        @gr.property("cart.gross")
-        def shown(self) -> str:
-            return f"{self.cart.gross} EUR"
-
-    holder = gr.State({"outer": Outer()})
-    outer = holder["outer"]
-    item = outer.cart.item
-    del holder
-    item.price = 5
-    assert (outer.shown, outer.spare.gross) == ("15 EUR", 12)
-    old = outer.cart
-    outer.cart = {"item": {"price": 6}}
-    assert (outer.shown, old.gross) == ("16 EUR", 15)
-    outer.cart.item.count = 2
-    del old, outer
-    assert item == {"price": 5, "count": 1, "total": 5}  # its parents are gone, too
-    lone = gr.State({"cart": Cart()})["cart"].item
-    lone.price = 9
-    assert lone.total == 9
-
-
-def test_whoever_hears_that_a_root_goes_may_still_assign_below_it() -> None:
-    """The callback of a weak reference runs while the root is just going."""
-    told: list[Any] = []
-    root = Cart()
-    item = root.item
-    root.subscribe_mutation("item.count", lambda state: told.append((state,)))
-    ends = weakref.ref(root, lambda _: item.update({"price": 7, "count": 2}))
-    del root
-    assert ends() is None
-    assert item.total == 14
-    assert told == [(None,)]
