@@ -412,7 +412,8 @@ cdef dict poured(dict fields, dict values):
         elif field.default is not MISSING:
             value = field.default
             if isinstance(value, State):
-                value = build(deepcopy(raw(<State> value, True)), ROOT, None, type(value), False, None)
+                inner = deepcopy(raw(<State> value, True))
+                value = build(inner, ROOT, None, type(value), False, None)
             elif type(value) is not Shared:
                 value = deepcopy(value)
             all_of_it[key] = value
