@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -31,6 +33,22 @@ def test_another_picows_is_not_used(
     said = capsys.readouterr().out
     assert "serves with: asgi" in said
     assert "made for picows 2.3.1, and this is 2.4.0" in said
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "greenroom", "doctor", "--events"],
+            check=False,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_an_application(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
