@@ -86,6 +86,20 @@ async def test_the_keyboard_takes_pictures_too(visit: Visit, serve: Serve, app: 
         pass
 
 
+async def test_a_picture_can_be_taken_as_soon_as_the_video_shows_one(
+    visit: Visit, serve: Serve, app: Path
+) -> None:
+    page = await visit(served(serve, app), permissions=["camera"])
+    await page.evaluate(
+        "const play = HTMLVideoElement.prototype.play;"
+        "HTMLVideoElement.prototype.play = function () {"
+        "  void play.call(this);"
+        "  return new Promise(() => {});"  # never says that it plays
+        "}, null"
+    )
+    await shoot(page, 1)
+
+
 async def test_a_key_that_is_held_down_takes_one_picture(
     visit: Visit, serve: Serve, app: Path
 ) -> None:

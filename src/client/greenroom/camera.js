@@ -62,8 +62,9 @@ export function camera(video, tell) {
   };
 
   const shoot = () => {
+    // What is on the screen can be taken, also before play() has said that it plays.
+    if (stream && (video.videoWidth || !starting)) return void video.dispatchEvent(new Event("snapshot"));
     if (starting) return;
-    if (stream) return void video.dispatchEvent(new Event("snapshot"));
     starting = true;
     start()
       .catch((error) => (stop(), trouble(error.name, error)))
