@@ -694,17 +694,18 @@ cdef class Core:
             self.wake_worker()
 
     cdef void wake_worker(self):
-        # one stretch, unless a thread has to be started
+        # one stretch from the look at the idle ones on, unless a thread has to be started
         cdef Worker worker
         if self.waking or self.loop_thread == 0:
             return
+        if not self.sweeping and self.is_loop():  # before the turn begins: it is looked at at once
+            self.watch()
+            if self.waking:
+                return
         if self.idle:
             worker = self.idle.pop()
             self.waking = True
             PyThread_release_lock(worker.lock)
-            if not self.sweeping:  # it ends when all threads sleep
-                self.sweeping = True
-                self.post_to_loop(self.watch)
         elif len(self.workers) < self.max_workers:
             self.waking = True
             try:
@@ -712,6 +713,12 @@ cdef class Core:
             except Exception as error:  # no more threads to be had: those there are must do
                 self.waking = False
                 self.report("a worker thread could not be started", error)
+                return
+        else:
+            return
+        if not self.sweeping:  # it ends when all threads sleep
+            self.sweeping = True
+            self.post_to_loop(self.watch)
 
     def post_to_loop(self, call not None, *args):
         """Have ``call(*args)`` called on the loop, after what was handed over before; any thread.

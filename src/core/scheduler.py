@@ -345,7 +345,6 @@ class Scheduler(Core):
         except BaseException:
             self.workers.remove(worker)
             raise
-        self.post_to_loop(self.watch)
 
     def timed_out_error(self, turn: Turn) -> Timeout:
         """What a turn that exceeded ``turn_timeout`` failed with."""

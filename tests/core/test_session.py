@@ -682,6 +682,30 @@ def test_a_worker_that_slept_ships_in_part_as_well(arun: Any) -> None:
     arun(story)
 
 
+def test_a_turn_on_a_worker_is_watched_before_it_begins(arun: Any) -> None:
+    """The thread may be far ahead of the loop: a clock that moves at once must find the alarm."""
+
+    async def story() -> None:
+        clock, on = ManualClock(), threading.Event()
+
+        def slow() -> None:
+            assert on.wait(20)
+
+        async with App(handlers=[slow], clock=clock) as app:
+            session = app.open_session()
+            for _ in range(2):  # a thread is started, and one that slept is woken
+                on.clear()
+                before = clock.pending
+                session.tell("slow")
+                assert clock.pending == before + 1
+                on.set()
+                while app.scheduler.sweeping:
+                    clock.advance(0.05)
+                    await asyncio.sleep(0)
+
+    arun(story)
+
+
 def test_the_first_snapshot_holds_values_of_every_kind(arun: Any) -> None:
     async def story() -> None:
         values = {"raw": b"abc", "day": dt.date(2020, 1, 2), "set": {1}, "list": [(1, b"q")]}
