@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -216,6 +217,44 @@ def test_a_stuck_worker_costs_no_more_than_the_drain(arun: Any) -> None:
         thread = next(t for t in threading.enumerate() if t.name.startswith("greenroom-"))
         go.set()
         await asyncio.to_thread(thread.join)
+        assert saw == [True]
+
+    arun(story)
+
+
+@pytest.mark.parametrize("kind", ["job", "turn"])
+def test_who_waits_on_the_loop_for_a_stuck_worker_waits_no_more(arun: Any, kind: str) -> None:
+    """The task would stay behind, and whoever cancels all tasks at the end, wait for it for ever."""
+
+    async def story() -> None:
+        go, begun, saw = threading.Event(), threading.Event(), []
+
+        def stuck() -> None:
+            begun.set()
+            go.wait(20)
+            saw.append(cancelled())
+
+        app = App(state={"count": 0}, handlers=[stuck])
+        if kind == "turn":
+
+            @app.middleware()
+            async def around() -> AsyncGenerator[None]:
+                yield
+
+        await app.start()
+        session = app.open_session()
+        if kind == "job":
+            session.spawn(stuck)
+        else:
+            session.tell("stuck")
+        await asyncio.to_thread(begun.wait)
+        await stopped(app, 0.1)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert app.scheduler.stats()["cancelled"] == 1
+        go.set()
+        for thread in threading.enumerate():
+            if thread.name.startswith("greenroom-"):
+                await asyncio.to_thread(thread.join)
         assert saw == [True]
 
     arun(story)

@@ -165,6 +165,7 @@ def test_a_full_mailbox_says_so(arun: Any) -> None:
                 with pytest.raises(Busy) as caught:
                     session.tell("add")
                 assert caught.value.retry_after > 0
+            await eventually(lambda: not app.scheduler.pending)
             assert await session.ask("add") == 4
 
     arun(story)
@@ -237,11 +238,11 @@ def test_timers_post_and_end(arun: Any) -> None:
             again = session.tell("add", 10, every=2.0)
             assert once is not None
             assert again is not None
+            # Asks are served before the background lane, so wait for what timers post there.
             clock.advance(1.0)
-            assert await session.ask("add", 0, timeout=0) == 1
+            assert await session.ask("add", 0, timeout=0, priority=Lane.BACKGROUND) == 1
             for _ in range(3):
                 clock.advance(2.0)
-                # Asks are served before the background lane, so wait for the timer's there.
                 await session.ask("add", 0, timeout=0, priority=Lane.BACKGROUND)
             again.cancel()
             clock.advance(10.0)
