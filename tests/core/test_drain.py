@@ -51,6 +51,11 @@ async def stopped(app: App, drain: float) -> None:
     assert unbalanced(app.stats()) == []
 
 
+def workers() -> set[threading.Thread]:
+    """The threads of all pools; tests before this one may have left some behind."""
+    return {each for each in threading.enumerate() if each.name.startswith("greenroom-")}
+
+
 class Gate:
     """A handler that waits until it may end."""
 
@@ -197,6 +202,7 @@ def test_at_the_end_what_runs_is_cancelled_and_what_waits_did_not_run(arun: Any)
 def test_a_stuck_worker_costs_no_more_than_the_drain(arun: Any) -> None:
     async def story() -> None:
         go, begun, saw = threading.Event(), threading.Event(), []
+        before = workers()
 
         def stuck() -> None:
             begun.set()
@@ -214,7 +220,7 @@ def test_a_stuck_worker_costs_no_more_than_the_drain(arun: Any) -> None:
         frames = await rest(visitor)
         assert not [frame for frame in frames if frame.get("id") == number]
         assert going(frames[-1])
-        thread = next(t for t in threading.enumerate() if t.name.startswith("greenroom-"))
+        (thread,) = workers() - before
         go.set()
         await asyncio.to_thread(thread.join)
         assert saw == [True]
@@ -228,6 +234,7 @@ def test_who_waits_on_the_loop_for_a_stuck_worker_waits_no_more(arun: Any, kind:
 
     async def story() -> None:
         go, begun, saw = threading.Event(), threading.Event(), []
+        before = workers()
 
         def stuck() -> None:
             begun.set()
@@ -251,10 +258,9 @@ def test_who_waits_on_the_loop_for_a_stuck_worker_waits_no_more(arun: Any, kind:
         await stopped(app, 0.1)
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert app.scheduler.stats()["cancelled"] == 1
+        (thread,) = workers() - before
         go.set()
-        for thread in threading.enumerate():
-            if thread.name.startswith("greenroom-"):
-                await asyncio.to_thread(thread.join)
+        await asyncio.to_thread(thread.join)
         assert saw == [True]
 
     arun(story)
