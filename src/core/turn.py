@@ -122,9 +122,10 @@ class Runner:
             try:
                 await asyncio.shield(future)
             except asyncio.CancelledError as error:
+                if not future.cancelled():
+                    interrupted = error  # it is for the turn, also when the part has just ended
                 if not future.done():
-                    interrupted = error  # the part still runs: the turn cannot end before it
-                    continue
+                    continue  # the part still runs: the turn cannot end before it
             except BaseException:  # noqa: BLE001 - it is in the future
                 pass
             break

@@ -9,6 +9,7 @@ from typing import Any
 from tests.core.visitor import Visitor
 
 from greenroom import App, Settings
+from greenroom.testing import ManualClock
 
 
 def add(state: Any, payload: int) -> int:
@@ -195,17 +196,22 @@ def test_a_turn_that_is_cancelled_or_takes_too_long_unwinds_them(arun: Any) -> N
         seen: list[str] = []
         for settings, code, said in (
             (Settings(), "cancelled", "'wait' was cancelled"),
-            (Settings(turn_timeout=0.01), "timeout", "'wait' ran longer than turn_timeout"),
+            (Settings(turn_timeout=1, ping=0), "timeout", "'wait' ran longer than turn_timeout"),
         ):
             seen.clear()
             begun.clear()
-            app = with_middlewares(*watchers(seen), handlers=[wait, add], settings=settings)
+            clock = ManualClock()
+            app = with_middlewares(
+                *watchers(seen), handlers=[wait, add], settings=settings, clock=clock
+            )
             async with app:
                 visitor = await Visitor(app).open()
                 number = visitor.send("wait")
                 await begun.wait()
                 if code == "cancelled":
                     visitor.send("gr:cancel", {"id": number})
+                else:
+                    clock.advance(1.5)
                 assert (await visitor.answer(number))["code"] == code
                 assert seen == ["CancelledError", "CancelledError"]
                 assert visitor.session.state == {"count": 0}

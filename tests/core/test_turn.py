@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.core.fakes import FakePart, FakeSession, message, scheduling, settled
 
+from greenroom.core import scheduler as scheduler_module
 from greenroom.core._fast import CallPlan, Message, Turn, current_turn
 from greenroom.core.errors import BadHandler, BadPayload, Cycle, StaleTurn, Timeout, WouldBlock
 from greenroom.core.state import Template
@@ -635,6 +636,38 @@ def test_cancelling_waits_for_a_part_on_a_worker(arun: Any) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await answer
             assert session.ledger.root == {}
+
+    arun(main)
+
+
+def test_cancelling_in_the_moment_in_which_a_part_on_a_worker_ends(
+    arun: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop has heard of its end, and the turn has not: nobody would cancel it once more."""
+    succeed = scheduler_module._succeed  # pyright: ignore[reportPrivateUsage]
+
+    async def main() -> None:
+        async with scheduling() as scheduler:
+            session = FakeSession(scheduler)
+
+            def sync(state: Any, payload: Any) -> None:
+                state["n"] = "spoiled"
+
+            async def for_ever(state: Any, payload: Any) -> None:
+                await asyncio.Event().wait()
+
+            item = message((FakePart(add_async, L), FakePart(sync, W), FakePart(for_ever, L)), 1, L)
+
+            def cancel_then(future: Any, value: Any) -> None:
+                succeed(future, value)
+                assert session.cancel_message(item) == "running"
+
+            monkeypatch.setattr(scheduler_module, "_succeed", cancel_then)
+            answer = scheduler.ask(session, item, 5.0)
+            with pytest.raises(asyncio.CancelledError):
+                await answer
+            assert session.ledger.root == {}
+            assert scheduler.cancelled == 1
 
     arun(main)
 
