@@ -82,6 +82,14 @@ def extension(source: Path) -> Extension:
     )
 
 
+def remove_gone(folder: Path) -> None:
+    """Remove what was compiled from sources that are no more: nobody is to import or ship it."""
+    for left in sorted(folder.glob("_*")):
+        name = left.name.partition(".")[0]
+        if left.suffix in (".so", ".pyd", ".c") and not (ROOT / "src/core" / f"{name}.pyx").exists():
+            left.unlink()
+
+
 class BuildExt(build_ext):
     """Setuptools' command (which is Cython's underneath), told where our name is."""
 
@@ -102,6 +110,11 @@ class BuildExt(build_ext):
             "autotestdict": False,  # that their stubs would have to explain
             "linetrace": TRACE,
         }
+
+    def run(self) -> None:
+        for folder in (ROOT / "src" / "core", Path(self.build_lib) / "greenroom" / "core"):
+            remove_gone(folder)
+        super().run()
 
     def copy_extensions_to_source(self) -> None:
         # What lies in src/ may be newer and yet come from other switches.

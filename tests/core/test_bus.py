@@ -22,7 +22,7 @@ from greenroom import (
     TooLarge,
     current_app,
 )
-from greenroom.core._fast import current_turn
+from greenroom.core._turn import current_turn
 from greenroom.core.bus import CLIENT_DATA, REACTION_QUEUE, ROOM
 from greenroom.core.stats import unbalanced
 from greenroom.testing import ManualClock
