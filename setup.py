@@ -84,9 +84,9 @@ def extension(source: Path) -> Extension:
 
 def remove_gone(folder: Path) -> None:
     """Remove what was compiled from sources that are no more: nobody is to import or ship it."""
-    for left in sorted(folder.glob("_*")):
-        name = left.name.partition(".")[0]
-        if left.suffix in (".so", ".pyd", ".c") and not (ROOT / "src/core" / f"{name}.pyx").exists():
+    sources = {path.stem for path in (ROOT / "src" / "core").glob("_*.pyx")}
+    for left in folder.glob("_*"):
+        if left.suffix in (".so", ".pyd", ".c") and left.name.partition(".")[0] not in sources:
             left.unlink()
 
 

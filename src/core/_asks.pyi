@@ -12,8 +12,6 @@ from typing_extensions import disjoint_base
 from ._actor import Actor
 from ._turn import Message
 
-__pyx_capi__: dict[str, object]
-
 @disjoint_base
 class Asks:
     """The scheduler's clock, and the asks that have a deadline on it.

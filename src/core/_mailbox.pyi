@@ -5,8 +5,6 @@ The thread rules stand at the top of ``_mailbox.pyx``.
 
 from typing_extensions import disjoint_base
 
-__pyx_capi__: dict[str, object]
-
 @disjoint_base
 class Mailbox:
     """Messages in the order in which their turns run, by lane."""

@@ -9,8 +9,6 @@ from typing_extensions import disjoint_base
 
 from ._mailbox import Mailbox
 
-__pyx_capi__: dict[str, object]
-
 @disjoint_base
 class Runnable(Mailbox):
     """A mailbox whose messages run: what a ready queue lines up."""

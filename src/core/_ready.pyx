@@ -89,7 +89,7 @@ cdef class ReadyQueue:
         if session.ready_next is not None:
             look_ahead(session)
         self.drop(session)
-        session.busy = True  # here: the caller's next step may free another session, which runs code
+        session.busy = True  # here: the next step may free another session, which runs code
         return session
 
 

@@ -16,8 +16,6 @@ from ._asks import Asks
 from ._ready import ReadyQueue
 from ._turn import Turn
 
-__pyx_capi__: dict[str, object]
-
 @final
 class Worker:
     """One thread of the pool. ``Runner.work`` is its life."""

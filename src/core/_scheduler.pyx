@@ -380,6 +380,7 @@ cdef class SchedulerCore(Runner):
                 actor.release()
             raise error
         return DONE
+
     def undo_outbox(self, Turn turn not None):
         """The turn failed: what it wanted to send is not sent. On the thread that runs it."""
         if turn.outbox is not None:
