@@ -3,7 +3,7 @@
 
 Who may touch what
     Any thread may append. Only who has the session (it is ``busy``, see ``_ready.pyx``) takes a
-    message for a turn; the loop may unlink one that is still there.
+    message for a turn; the loop may take out what is not to have one any more.
 
 Why that is enough
     Every change of a lane is one stretch between two moments at which the interpreter may switch
