@@ -85,6 +85,7 @@ class Scheduler(SchedulerCore):
         self._asks_alarm: Alarm | None = None
         self._on_ended: Callable[[], None] | None = None
         self._telling = False
+        self._parts: set[asyncio.Future[Any]] = set()  # of what ``run_on_worker`` has under way
         self._watchdog: Watchdog | None = None
         self._switch_interval: float | None = None
         periods = [settings.partial_after, settings.partial_every, settings.turn_timeout or 0.0]
@@ -151,12 +152,18 @@ class Scheduler(SchedulerCore):
         return left
 
     async def stop(self) -> None:
-        """End threads, timers and the spare task. What still runs on a worker is left behind."""
+        """End threads, timers and the spare task. What still runs on a worker is left behind.
+
+        Turns and jobs that wait on the loop for such a part end as cancelled.
+        """
         if self.loop is None:
             return
         self.refusing = True
-        for _ in range(3):  # cancelled turns get the steps they need to unwind
-            await asyncio.sleep(0)
+        await _steps()  # cancelled turns get what they need to unwind
+        while self._parts:  # nobody will tell of them: whoever waits, waits no more
+            for future in tuple(self._parts):
+                future.cancel()
+            await _steps()
         for alarm in (self._sweeping, self._asks_alarm):
             if alarm is not None:
                 alarm.cancel()
@@ -164,7 +171,8 @@ class Scheduler(SchedulerCore):
         self.sweeping = False
         self.next_look = 0.0
         shell: Shell | None = self.shell
-        threads = [worker.thread for worker in self.workers if worker.turn is None]
+        turns = [(worker.thread, worker.turn) for worker in self.workers]
+        threads = [thread for thread, turn in turns if turn is None or turn.ended]
         self.detach()
         self.shell = None
         if shell is not None:
@@ -279,6 +287,8 @@ class Scheduler(SchedulerCore):
         if self.loop is None or not self.on_loop():
             raise WouldBlock("run_on_worker() is for the app's loop: call the function directly")
         future: asyncio.Future[Any] = self.loop.create_future()
+        self._parts.add(future)
+        future.add_done_callback(self._parts.discard)
         told: list[Any] = [future, *args]  # emptied at the end: what it raised may hold its frame
 
         def part() -> None:
@@ -456,6 +466,12 @@ class Scheduler(SchedulerCore):
             f"{turn.message.event!r} of session {turn.session.id!r} has run for {age:.1f} s, "
             f"turn_timeout is {self.settings.turn_timeout} s"
         )
+
+
+async def _steps() -> None:
+    """Enough of the loop's for a task to hear of a future that is done, and to end."""
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 def _is_of_loop(clock: Clock) -> bool:

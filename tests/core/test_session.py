@@ -46,6 +46,14 @@ def occupy(session: Any) -> asyncio.Event:
     return release
 
 
+async def asleep(app: App, clock: ManualClock) -> None:
+    """All worker threads sleep, and nobody looks after long turns any more."""
+    pool = app.scheduler
+    await eventually(lambda: pool.idle_workers == len(pool.workers))
+    clock.advance(0.5)
+    assert not pool.sweeping
+
+
 def test_a_tell_runs_in_order_and_an_ask_hears_the_result(arun: Any) -> None:
     async def story() -> None:
         async with App(state={"count": 0}, handlers=[add]) as app:
@@ -146,6 +154,7 @@ def test_a_full_mailbox_says_so(arun: Any) -> None:
                 with pytest.raises(Busy) as caught:
                     session.tell("add")
                 assert caught.value.retry_after > 0
+            await eventually(lambda: not app.scheduler.pending)
             assert await session.ask("add") == 4
 
     arun(story)
@@ -218,11 +227,11 @@ def test_timers_post_and_end(arun: Any) -> None:
             again = session.tell("add", 10, every=2.0)
             assert once is not None
             assert again is not None
+            # Asks are served before the background lane, so wait for what timers post there.
             clock.advance(1.0)
-            assert await session.ask("add", 0, timeout=0) == 1
+            assert await session.ask("add", 0, timeout=0, priority=Lane.BACKGROUND) == 1
             for _ in range(3):
                 clock.advance(2.0)
-                # Asks are served before the background lane, so wait for the timer's there.
                 await session.ask("add", 0, timeout=0, priority=Lane.BACKGROUND)
             again.cancel()
             clock.advance(10.0)
@@ -306,11 +315,8 @@ def test_a_worker_ships_in_part_too_and_its_own_values_when_it_assigns(arun: Any
         async with App(handlers=[slow], clock=clock) as app:
             visitor = await Visitor(app).open()
             number = visitor.send("slow")
-            while not going.is_set():
-                await asyncio.sleep(0)
-            while not visitor.line.arrived:  # the loop begins to look after long turns soon
-                clock.advance(0.05)
-                await asyncio.sleep(0)
+            await eventually(going.is_set)
+            clock.advance(0.25)
             assert (await visitor.next())["data"] == {"=": {"/plain": "a"}}
             assert (await visitor.next())["type"] == "app:early"
             on.set()
@@ -325,28 +331,26 @@ def test_a_worker_ships_in_part_too_and_its_own_values_when_it_assigns(arun: Any
 
 def test_a_worker_that_slept_ships_in_part_as_well(arun: Any) -> None:
     async def story() -> None:
-        clock, on = ManualClock(), threading.Event()
+        clock, going, on = ManualClock(), threading.Event(), threading.Event()
 
         def slow(state: Any) -> None:
             state["message"] = "Loading..."
+            going.set()
             assert on.wait(20)
             state["message"] = "Completed"
 
         async with App(handlers=[slow], clock=clock) as app:
             visitor = await Visitor(app).open()
             for _ in range(3):
+                going.clear()
                 on.clear()
                 number = visitor.send("slow")
-                async with asyncio.timeout(20):
-                    while not visitor.line.arrived:
-                        clock.advance(0.05)
-                        await asyncio.sleep(0)
+                await eventually(going.is_set)
+                clock.advance(0.25)
                 assert (await visitor.next())["data"] == {"=": {"/message": "Loading..."}}
                 on.set()
                 await visitor.answer(number)
-                while app.scheduler.sweeping:  # until all threads sleep
-                    clock.advance(0.05)
-                    await asyncio.sleep(0)
+                await asleep(app, clock)
             visitor.line.close()
 
     arun(story)
@@ -369,9 +373,7 @@ def test_a_turn_on_a_worker_is_watched_before_it_begins(arun: Any) -> None:
                 session.tell("slow")
                 assert clock.pending == before + 1
                 on.set()
-                while app.scheduler.sweeping:
-                    clock.advance(0.05)
-                    await asyncio.sleep(0)
+                await asleep(app, clock)
 
     arun(story)
 
