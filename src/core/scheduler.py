@@ -1,10 +1,11 @@
-"""The scheduler: who takes the next turn, and where. The Python half of ``_fast.Core``.
+"""The scheduler: who takes the next turn, and where.
 
-What repeats per message is compiled; here is what happens once in a while: starting and stopping,
-worker threads, the sweep over long turns, deadlines of asks, reports.
+What repeats per message is compiled (``_scheduler.pyx`` and what it stands on: actors, the runner
+of the loop and the workers, the ready queue, asks); here is what happens once in a while: starting
+and stopping, worker threads, the sweep over long turns, deadlines of asks, reports.
 
 Threads. Everything here runs on the loop unless its docstring says otherwise. Workers live in
-``Core.work``; they touch sessions they were given by the ready queue and the inbox, nothing else.
+``Runner.work``; they touch sessions they were given by the ready queue and the inbox, nothing else.
 
 Cut in the middle. After ``refuse`` nothing new is accepted; ``cut`` drops what is queued with
 Closed and cancels what runs (``drain.py`` says when). Every message ends in exactly one counter:
@@ -23,7 +24,10 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 
-from ._fast import Actor, Core, Message, Turn, Worker, hop
+from ._actor import Actor
+from ._runner import Worker
+from ._scheduler import SchedulerCore, hop
+from ._turn import Message, Turn
 from .answers import Answer
 from .eager import Shell
 from .errors import Closed, Timeout, WouldBlock
@@ -54,7 +58,7 @@ class LoopClock:
         return self._loop.call_at(when, callback, *args)
 
 
-class Scheduler(Core):
+class Scheduler(SchedulerCore):
     """Runs the turns of all sessions of one app."""
 
     def __init__(self, app: Any = None, settings: Settings | None = None) -> None:
@@ -170,6 +174,7 @@ class Scheduler(Core):
         turns = [(worker.thread, worker.turn) for worker in self.workers]
         threads = [thread for thread, turn in turns if turn is None or turn.ended]
         self.detach()
+        self.shell = None
         if shell is not None:
             shell.close()
         await asyncio.sleep(0)

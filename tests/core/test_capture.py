@@ -19,8 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.core import capture
-from greenroom.core._fast import Message, Turn
-from greenroom.core._turn import enter_turn
+from greenroom.core._turn import Message, Turn, enter_turn
 from greenroom.core.lines import Lines
 from greenroom.core.log import AppLog, SessionLog
 

@@ -17,7 +17,7 @@ from tests.core.visitor import Visitor
 from tests.support.until import eventually
 
 from greenroom import App, Cycle, Settings, Timeout
-from greenroom.core._fast import Worker
+from greenroom.core._runner import Worker
 from greenroom.core.log import Record
 from greenroom.core.types import Place
 from greenroom.testing import ManualClock

@@ -15,7 +15,7 @@ import pytest
 from tests.core.fakes import FakeClock, FakeSession, drain, message, scheduling, settled
 from tests.support.until import eventually
 
-from greenroom.core._fast import current_turn
+from greenroom.core._turn import current_turn
 from greenroom.core.errors import Busy, Closed, Timeout
 from greenroom.core.scheduler import Scheduler
 from greenroom.core.settings import Settings
