@@ -230,7 +230,7 @@ def test_a_stuck_worker_costs_no_more_than_the_drain(arun: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["job", "turn"])
 def test_who_waits_on_the_loop_for_a_stuck_worker_waits_no_more(arun: Any, kind: str) -> None:
-    """The task would stay behind, and whoever cancels all tasks at the end, wait for it for ever."""
+    """The task would stay, and whoever cancels all tasks at the end would wait for it for ever."""
 
     async def story() -> None:
         go, begun, saw = threading.Event(), threading.Event(), []

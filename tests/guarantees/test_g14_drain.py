@@ -33,7 +33,7 @@ HANDLERS = ("note", "note_sync", "note_async", "note_slow")
 CLIENTS = 24
 AT_ONCE = 3  # calls each client has under way
 RESTARTS = 2
-DRAIN = Settings().drain  # what everybody has; the next process starts meanwhile, on a busy machine too
+DRAIN = Settings().drain  # what everybody has: the next process starts meanwhile
 
 
 class Caller:
