@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..adapters.base import installed
+from ..core.dangling import dangling
 from . import NOT_FOUND, OK, UNHEALTHY, USAGE, CommandError, events
 from .load import load, read_settings, unload
 from .run import fast_adapter
@@ -191,3 +192,9 @@ def settings() -> Iterator[str]:
 def application(app: Any, public: Path | None) -> Iterator[str]:
     yield f"public folder: {public or 'none'}"
     yield from app.handlers.report()
+    app.seal()
+    paths = [] if app.template is None else dangling(app.template)
+    if app.factory is not None:
+        yield "paths of properties and subscriptions: looked at when the factory has made a state"
+    for one in paths:
+        yield one.text
