@@ -40,13 +40,13 @@ from ._state cimport (
     Needs,
     PyThreadState,
     State,
+    StateView,
     convert,
     drop_stale,
     enrol,
     made_place,
     not_yours,
     root_of,
-    scalar,
     set_detached,
     twin,
 )
@@ -189,9 +189,9 @@ cdef object calculate(State node, str name):
 
 cdef object taken(State node, str name, object value):
     """What is stored of what the function returned: nobody assigns inside of it."""
-    if scalar(value):
-        return value
-    return convert(value, made_place(node, name), name, node.journal, node.fields)
+    cdef bint nested = isinstance(value, (dict, State, StateView))
+    place = made_place(node, name) if nested else node.where
+    return convert(value, place, name, node.journal, node.fields)
 
 
 cdef int renew(State node, str name) except -1:
@@ -210,15 +210,16 @@ cdef int renew(State node, str name) except -1:
     if prop is None:
         raise RecursionError(f"{type(node).__name__}.{name} is calculated from itself")
     node.stale[name] = None
+    journal.calculator = me
     try:
         value = taken(node, name, calculate(node, name))
     except BaseException as error:
-        if node.stale is not None:  # else another thread dropped it, of a State on its own
-            node.stale[name] = prop
+        node.stale[name] = prop
         error.add_note(f"while {type(node).__name__}.{name} was calculated")
         raise
-    if node.stale is not None:
-        node.stale.pop(name, None)
+    finally:
+        journal.calculator = before
+    del node.stale[name]
     # In the property of another one this thread does assign now; and a removed state is kept right
     # for whoever reads it, or brings it back by a rollback.
     detached = node.detached
@@ -226,7 +227,7 @@ cdef int renew(State node, str name) except -1:
     journal.calculator = NULL
     try:
         node.admit()
-        node.put(name, value)
+        old = node.put(name, value)  # kept: as it goes, others may run
     finally:
         journal.calculator = before
         node.detached = detached

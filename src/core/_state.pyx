@@ -379,14 +379,14 @@ cdef Where made_place(State node, str name):
     return where
 
 
-cdef int refuse(State node, str key, type kind) except -1:
-    """Raise ``kind`` if a key is a calculated property, or in the value of one.
+cdef inline bint inside(State node) noexcept:
+    """Whether a node is in a calculated value; one that was replaced is Detached before that."""
+    return node.where is not None and node.where.made_by is not None and not node.detached
 
-    Not in a value that was replaced meanwhile: what is assigned there is Detached first.
-    """
-    if calculated(node, key) or (
-        node.where is not None and node.where.made_by is not None and not node.detached
-    ):
+
+cdef inline int refuse(State node, str key, type kind) except -1:
+    """Raise ``kind`` if a key is a calculated property, or in the value of one."""
+    if inside(node) or calculated(node, key):
         raise not_yours(node, key, kind)
     return 0
 
@@ -913,7 +913,8 @@ cdef class State:
 
     def __setattr__(self, name, value):
         if self.fields is not None and name in self.fields:
-            refuse(self, name, AttributeError)
+            if inside(self):
+                raise not_yours(self, name, AttributeError)
             self[name] = value
             return
         found = getattr(type(self), name, None)
@@ -1124,7 +1125,8 @@ cdef class State:
         if self.journal.root != <PyObject*> self:
             raise RuntimeError("take_patch() is called on the root, not on a nested state")
         settled(self)
-        drop_stale(self.journal)
+        if self.journal.calculator == NULL:  # else another thread goes on with what is stale
+            drop_stale(self.journal)
         return take(self)
 
     def subscribe_mutation(self, path, handler, initial=False):
