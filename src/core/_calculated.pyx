@@ -227,7 +227,7 @@ cdef int renew(State node, str name) except -1:
     journal.calculator = NULL
     try:
         node.admit()
-        old = node.put(name, value)  # kept: as it goes, others may run
+        _old = node.put(name, value)  # it goes last: others may run then
     finally:
         journal.calculator = before
         node.detached = detached

@@ -7,8 +7,6 @@ from ._patch import Patch
 from ._state import State, StateView
 from ._text import Segmented
 
-Outline = tuple[type[State], dict[str, "Outline | None"]]
-
 def set_leaf_rule(rule: Callable[[Any, bool, str], bool]) -> None:
     """Install what says whether sessions need copies of a template's leaf (``core.state``)."""
 
@@ -125,7 +123,7 @@ class Template:
     def open(self) -> Ledger:
         """The ledger of a new session."""
 
-    def outline(self) -> Outline:
+    def outline(self) -> tuple[type[State], dict[str, Any]]:
         """What lies where: (class of the state, {key: the outline of a nested state, or None})."""
 
     def watched(self) -> list[tuple[str, ...]]:

@@ -26,9 +26,11 @@ from .schema import resolve
 
 if TYPE_CHECKING:
     from ._calculated import Calculated
-    from ._ledger import Outline, Template
+    from ._ledger import Template
 
 __all__ = ["Dangling", "dangling"]
+
+Outline = tuple[type[State], Mapping[str, Any]]  # of Outlines, or None where no state is
 
 
 class Dangling(NamedTuple):

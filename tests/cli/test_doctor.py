@@ -84,8 +84,8 @@ def test_paths_that_name_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert cli.main(["doctor", str(path)]) == cli.OK
     said = capsys.readouterr().out
     assert said.endswith(
-        "  warning: Cart.count is calculated from lins, but Cart declares no lins (lines?). Correct "
-        "the path, or annotate lins if it comes later\n"
+        "  warning: Cart.count is calculated from lins, but Cart declares no lins (lines?). "
+        "Correct the path, or annotate lins if it comes later\n"
         "  a subscription waits for rows.first, where nothing is at the start\n"
     )
     path.write_text("import greenroom as gr\napp = gr.App(state=dict)\n")

@@ -65,24 +65,22 @@ class Mixed(Cart):
         return 1
 
 
-def said(values: Any, schema: type[gr.State] | None = None) -> list[str]:
-    found = dangling(Template(values, schema))
-    assert all(one.certain for one in found)
-    return [one.text.replace("Correct the path, or annotate", "...") for one in found]
-
-
 def test_a_schema_proves_a_path_wrong() -> None:
+    def said(values: Any, schema: type[gr.State]) -> list[str]:
+        found = dangling(Template(values, schema))
+        assert all(one.certain for one in found)
+        return [one.text.partition(". ")[0] for one in found]
+
     values = {"poured": {"in": {"it": 1}}, "rows": {"a.b": 1}}
-    assert said({**values, "item": {}}, Cart) == [ITEM.replace("Correct the path, or annotate", "...")]
+    item = ITEM.partition(". ")[0]
+    assert said({**values, "item": {}}, Cart) == [item]
+    gross = "Mixed.gross is calculated from"
     assert said(values, Mixed) == [
-        "Mixed.gross is calculated from itm.price, but Mixed declares no itm (item?). ... itm if it "
-        "comes later",
-        "Mixed.gross is calculated from item.prize, but Item declares no prize (price?). ... prize "
-        "if it comes later",
-        "Mixed.gross is calculated from far.away, but Mixed declares no far. ... far if it comes "
-        "later",
-        "Mixed.gross is calculated from a\\.b, but Mixed declares no a.b. ... a.b if it comes later",
-        ITEM.replace("Correct the path, or annotate", "..."),
+        f"{gross} itm.price, but Mixed declares no itm (item?)",
+        f"{gross} item.prize, but Item declares no prize (price?)",
+        f"{gross} far.away, but Mixed declares no far",
+        f"{gross} a\\.b, but Mixed declares no a.b",
+        item,
     ]
 
 
@@ -142,7 +140,8 @@ def test_a_subscription_to_what_a_schema_does_not_declare() -> None:
     state = Basket()
     state.subscribe_mutation(["lines", "line", "sub.item.price", "sub.item.prize"], lambda: None)
     state.sub.subscribe_mutation("nxt", lambda: None)
-    assert [one.text.partition(". ")[0] for one in dangling(Template(state)) if one.certain][1:] == [
+    found = [one.text.partition(". ")[0] for one in dangling(Template(state))]
+    assert found[1:] == [
         "a subscription waits for line, but Basket declares no line (lines?)",
         "a subscription waits for sub.item.prize, but Item declares no prize (price?)",
         "a subscription waits for sub.nxt, but Chain declares no nxt (next?)",
