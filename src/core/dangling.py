@@ -63,18 +63,16 @@ def _places(place: Outline, promised: tuple[type[State], ...] = ()) -> Iterator[
     for inner in keys.values():
         if inner is not None:
             yield from _places(inner)
-    for key, field in _fields(kind).items():
-        if field.kind is not None and keys.get(key) is None and field.kind not in promised:
-            yield from _places((field.kind, {}), (*promised, field.kind))
+    for key in _fields(kind):
+        if keys.get(key) is None and (inner := _promised(kind, key)) and inner[0] not in promised:
+            yield from _places(inner, (*promised, inner[0]))
 
 
 def _judged(place: Outline, path: tuple[str, ...], what: str) -> Iterator[Dangling]:
     for key in path:
         kind, keys = place
         fields, properties = _fields(kind), _properties(kind)
-        inner = keys.get(key)
-        if inner is None and key in fields and fields[key].kind is not None:
-            inner = (fields[key].kind, {})
+        inner: Outline | None = keys.get(key) or _promised(kind, key)
         if inner is not None:
             place = inner
             continue
@@ -87,6 +85,12 @@ def _judged(place: Outline, path: tuple[str, ...], what: str) -> Iterator[Dangli
             else:
                 yield Dangling(f"{what}, where nothing is at the start{meant}", False)
         return
+
+
+def _promised(kind: type[State], key: str) -> Outline | None:
+    """What a field will hold that has no state yet."""
+    field = _fields(kind).get(key)
+    return None if field is None or field.kind is None else (field.kind, {})
 
 
 def _fields(kind: type[State]) -> Mapping[str, Field]:
