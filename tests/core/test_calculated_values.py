@@ -283,6 +283,52 @@ class Slow(gr.State):
         return -self.a
 
 
+@pytest.mark.parametrize("how", ["read", "new state"])
+def test_a_thread_that_calculated_beside_the_owner_may_assign_in_its_own_turn(how: str) -> None:
+    """A dict becomes a state with properties before the wrong thread is refused."""
+    refused, take_over = threading.Event(), threading.Event()
+    said: list[Any] = []
+
+    class Owner(gr.State):
+        a: int = 0
+
+        @gr.property("a")
+        def b(self) -> int:
+            if self.a:
+                Slow.go_on.set()
+                assert refused.wait(10)  # the other began before us, and ends in the middle of us
+            return self.a
+
+    def other() -> None:
+        with pytest.raises(gr.StaleTurn):
+            root["slow"] = {"a": 2}
+        refused.set()
+        assert take_over.wait(10)
+        ledger.adopt()
+        root["mine"] = 1  # nobody takes it for a function that assigns
+        said.append(root["mine"])
+
+    class Root(Owner):
+        slow: Slow
+        owner: Owner
+
+    ledger, root = opened(Root())
+    Slow.inside.clear()
+    Slow.go_on.clear()
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert Slow.inside.wait(10)
+    if how == "read":
+        root.a = 1
+        assert root.b == 1  # fresh, for the owner
+    else:
+        root["owner"] = {"a": 1}
+        assert root.owner.b == 1
+    take_over.set()
+    thread.join()
+    assert said == [1]
+
+
 @pytest.mark.parametrize("end", ["read", "take_patch", "raise"])
 def test_a_thread_that_reads_beside_a_calculation_has_the_last_value(end: str) -> None:
     state = Slow()
