@@ -925,7 +925,8 @@ cdef class State:
                 type(found).__set__(found, self, value)
                 return
             raise AttributeError(f"{name} is a method of the state: assign state[{name!r}]")
-        refuse(self, name, AttributeError)
+        if inside(self):
+            raise not_yours(self, name, AttributeError)
         if name in self.d:
             self.assign(name, value)
             return
