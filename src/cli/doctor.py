@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..adapters.base import installed
+from ..core.dangling import dangling
 from . import NOT_FOUND, OK, UNHEALTHY, USAGE, CommandError, events
 from .load import load, read_settings, unload
 from .run import fast_adapter
@@ -25,7 +26,8 @@ HELP: Final = (
     """\
 Show versions, compiled modules, limits of this machine and what optional parts are missing. With
 PATH also import the application, without serving it, and list the functions browsers may call,
-each with its file and line, and those that were left out.
+each with its file and line, those that were left out, and paths of calculated properties and
+subscriptions where the initial state has nothing.
 
 With --events show, instead, what the events of a page carry: for each kind of element the HTML that
 binds it, the payload that arrives, and a handler to copy. With a NAME show that one:
@@ -191,3 +193,9 @@ def settings() -> Iterator[str]:
 def application(app: Any, public: Path | None) -> Iterator[str]:
     yield f"public folder: {public or 'none'}"
     yield from app.handlers.report()
+    app.seal()
+    if app.template is None:
+        yield "paths of properties and subscriptions: looked at when the state factory has made one"
+    else:
+        for one in dangling(app.template):
+            yield f"warning: {one.text}" if one.certain else one.text

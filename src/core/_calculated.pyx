@@ -15,8 +15,9 @@ The rule
     state (a template's too) has all of its properties at once.
 
 Who may calculate
-    The turn's owner; anybody for a State on its own. Others read the last value. The function may
-    not assign to the state: ``Journal.calculator`` is the thread that is in one.
+    The turn's owner; for a State on its own anybody, one thread at a time. Others read the last
+    value. The function may not assign to the state: ``Journal.calculator`` is the thread that is in
+    one. Nobody else may assign inside of what it returned: ``Where.made_by``.
 
 Cut in the middle
     A function that raises leaves its property stale and is tried again by the next read; at the end
@@ -39,9 +40,11 @@ from ._state cimport (
     Needs,
     PyThreadState,
     State,
+    StateView,
     convert,
     drop_stale,
     enrol,
+    made_place,
     not_yours,
     root_of,
     set_detached,
@@ -176,11 +179,19 @@ cdef object calculate(State node, str name):
     """Call the function. Meanwhile this thread cannot assign."""
     cdef Journal journal = node.journal
     cdef PyThreadState* before = journal.calculator
-    journal.calculator = PyThreadState_Get()
+    cdef PyThreadState* me = PyThreadState_Get()
+    journal.calculator = me
     try:
         return (<Calculated> node.plan.properties[name]).fn(node)
     finally:
-        journal.calculator = before
+        journal.calculator = before if before == me else NULL  # never that of another thread
+
+
+cdef object taken(State node, str name, object value):
+    """What is stored of what the function returned: nobody assigns inside of it."""
+    cdef bint nested = isinstance(value, (dict, State, StateView))
+    place = made_place(node, name) if nested else node.where
+    return convert(value, place, name, node.journal, node.fields)
 
 
 cdef int renew(State node, str name) except -1:
@@ -191,16 +202,23 @@ cdef int renew(State node, str name) except -1:
     cdef bint detached
     if not journal.alone and journal.owner != me or journal.encoder == me:
         return 0
+    if before != me and before != NULL:
+        if journal.alone:
+            return 0  # another thread is in a property of this State on its own
+        before = NULL  # another thread makes a state that it may not assign
     prop = node.stale[name]
     if prop is None:
         raise RecursionError(f"{type(node).__name__}.{name} is calculated from itself")
     node.stale[name] = None
+    journal.calculator = me
     try:
-        value = convert(calculate(node, name), node.where, name, journal, node.fields)
+        value = taken(node, name, calculate(node, name))
     except BaseException as error:
         node.stale[name] = prop
         error.add_note(f"while {type(node).__name__}.{name} was calculated")
         raise
+    finally:
+        journal.calculator = before
     del node.stale[name]
     # In the property of another one this thread does assign now; and a removed state is kept right
     # for whoever reads it, or brings it back by a rollback.
@@ -209,7 +227,7 @@ cdef int renew(State node, str name) except -1:
     journal.calculator = NULL
     try:
         node.admit()
-        node.put(name, value)
+        _old = node.put(name, value)  # it goes last: others may run then
     finally:
         journal.calculator = before
         node.detached = detached
@@ -272,8 +290,12 @@ cdef int settle_all(Journal journal, bint lenient) except -1:
                 renew(node, <str> name)
             except Exception as error:
                 left = True
-                if failure is None and not node.detached:  # of what was removed, nobody gets it
+                if node.detached:
+                    continue  # of what was removed, nobody gets it
+                if failure is None:
                     failure = error
+                elif not lenient:
+                    failure.add_note(f"{type(node).__name__}.{name} failed as well: {error!r}")
     if not lenient or not left:
         drop_stale(journal)
     if failure is not None and not lenient:
@@ -297,7 +319,7 @@ cdef int begin(State node) except -1:
     for name in node.plan.properties:
         try:
             value = calculate(node, <str> name)
-            node.d[name] = convert(value, node.where, name, node.journal, node.fields)
+            node.d[name] = taken(node, <str> name, value)
         except Exception as error:
             raise fails(node, name, error) from error
     return 0

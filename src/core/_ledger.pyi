@@ -122,3 +122,9 @@ class Template:
     def root(self) -> State: ...
     def open(self) -> Ledger:
         """The ledger of a new session."""
+
+    def outline(self) -> tuple[type[State], dict[str, Any]]:
+        """What lies where: (class of the state, {key: the outline of a nested state, or None})."""
+
+    def watched(self) -> list[tuple[str, ...]]:
+        """The paths that are subscribed to."""

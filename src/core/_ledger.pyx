@@ -36,6 +36,7 @@ from ._state cimport (
     key_name,
     is_marked,
     kind_of,
+    made_place,
     make_node,
     make_view,
     place_below,
@@ -48,7 +49,7 @@ from ._state cimport (
     take_in,
     undo_reporters,
 )
-from ._watch cimport Watches, copy_watches, prune
+from ._watch cimport Watches, copy_watches, prune, watched
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -319,25 +320,26 @@ cdef State freeze(dict source, Where where, type kind, bint fill, Journal origin
     cdef State node = make_node(kind)
     cdef dict d = {}
     cdef str name
+    cdef Where made
     node.where = where
     if fill and node.fields is not None:
         source = poured(node.fields, source)
     for key, value in list(source.items()):
         name = intern_key(key_name(key, where))
         if not calculated(node, name):
-            d[name] = frozen(value, node, name, origin)
+            d[name] = frozen(value, where, node.fields, name, origin)
     node.d = d
     if node.plan is not None:
         for name in node.plan.properties:
-            d[name] = frozen(first_value(node, name), node, name, None)
+            made = made_place(node, <str> name)
+            d[name] = frozen(first_value(node, name), made, node.fields, name, None)
     return node
 
 
-cdef object frozen(object value, State node, str name, Journal origin):
+cdef object frozen(object value, Where where, dict fields, str name, Journal origin):
     """What a template's node has for a value; ``origin``: of the State on its own it comes from."""
-    cdef Where where = node.where
     cdef Cell cell
-    cdef Field field = None if node.fields is None else node.fields.get(name)
+    cdef Field field = None if fields is None else fields.get(name)
     if type(value) is Cell:
         value = (<Cell> value).value
     if type(value) is StateView:
@@ -376,6 +378,14 @@ cdef bint is_shared(object value, Field field, Journal origin):
         if (<Shared> field.default).value is value:
             return True
     return origin is not None and is_marked(value, origin)
+
+
+cdef tuple outline(State node):
+    cdef dict keys = {
+        key: outline(<State> value) if isinstance(value, State) else None
+        for key, value in node.d.items()
+    }
+    return type(node), keys
 
 
 @cython.final
@@ -430,6 +440,14 @@ cdef class Template:
         ledger.journal = journal
         ledger.root = root
         return ledger
+
+    def outline(self):
+        """What lies where: (class of the state, {key: the outline of a nested state, or None})."""
+        return outline(self.root)
+
+    def watched(self):
+        """The paths that are subscribed to."""
+        return watched(self.watches, ())
 
     def __repr__(self):
         return f"Template({raw(self.root, False)!r})"

@@ -321,7 +321,11 @@ cdef class SchedulerCore(Runner):
                         if error is None:
                             error = raised
                         else:
-                            self.report(f"a property failed after {message!r}", raised)
+                            self.report(
+                                f"a calculated property failed after {message.event!r} had, and "
+                                "keeps its last value",
+                                raised,
+                            )
                 if error is None or keep:
                     commit_turn(ledger, actor.linked)
                 else:

@@ -23,6 +23,7 @@ cdef class Where:
     cdef bytes prefix  # opening quote, escaped JSON Pointer, "/"; None: a key has no text
     cdef int depth  # containers on the way, this one included: 1 for the root
     cdef bint silent  # private or without text: nothing here or below is encoded
+    cdef tuple made_by  # (class, name) of the property whose value is here, or above; or None
 
 
 cdef class Cell:
@@ -169,6 +170,7 @@ cdef bint is_marked(object value, Journal journal)
 cdef object convert(object value, Where where, str key, Journal journal, dict fields)
 cdef bint calculated(State node, str key) except -1
 cdef object not_yours(State node, str key, type kind)
+cdef Where made_place(State node, str name)
 cdef int enrol(State node) except -1
 cdef int settled(State node) except -1
 cdef int drop_stale(Journal journal) except -1

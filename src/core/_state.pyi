@@ -74,6 +74,9 @@ class Journal:
 def journal_of(node: State) -> Journal | None:
     """The journal of a state; None in a template."""
 
+def is_calculated(node: State, key: str) -> bool:
+    """Whether a key of a state is a calculated property, or in the value of one."""
+
 @final
 class Field:
     """An annotated attribute of a State class: reads and assigns the key of its name."""

@@ -128,6 +128,7 @@ cdef Where place_below(Where parent, str key):
     where.keys = parent.keys + (key,)
     where.depth = parent.depth + 1
     where.silent = parent.silent or private(key)
+    where.made_by = parent.made_by
     if where.depth > LIMIT:
         raise ValueError(f"nested deeper than {LIMIT}, or containing itself: {spell(where.keys)}")
     if parent.prefix is not None:
@@ -365,12 +366,49 @@ cdef bint calculated(State node, str key) except -1:
     return node.plan is not None and key in node.plan.properties
 
 
+cdef Where made_place(State node, str name):
+    """Where a node lies, for what its property ``name`` is made of: nobody assigns below it."""
+    cdef Where where = Where.__new__(Where)
+    if node.where.made_by is not None:
+        return node.where  # it is in the value of another property
+    where.keys = node.where.keys
+    where.prefix = node.where.prefix
+    where.depth = node.where.depth
+    where.silent = node.where.silent
+    where.made_by = (type(node), name)
+    return where
+
+
+cdef inline bint inside(State node) noexcept:
+    """Whether a node is in a calculated value; one that was replaced is Detached before that."""
+    return node.where is not None and node.where.made_by is not None and not node.detached
+
+
+cdef inline int refuse(State node, str key, type kind) except -1:
+    """Raise ``kind`` if a key is a calculated property, or in the value of one."""
+    if inside(node) or calculated(node, key):
+        raise not_yours(node, key, kind)
+    return 0
+
+
 cdef object not_yours(State node, str key, type kind):
-    """What assigning a calculated property raises."""
+    """What assigning a calculated property raises, or something in its value."""
+    cdef type owner = type(node)
+    cdef str place = ""
+    if node.where is not None and node.where.made_by is not None:
+        place = spell(node.where.keys if key is None else node.where.keys + (key,))
+        place += " is part of a calculated value: "
+        owner, key = node.where.made_by
+    paths = (<Plan> owner.__plan__).properties[key].paths
     return kind(
-        f"{type(node).__name__}.{key} is calculated from "
-        f"{' and '.join([spell(path) for path in node.plan.properties[key].paths])}: assign there"
+        f"{place}{owner.__name__}.{key} is calculated from "
+        f"{' and '.join([spell(path) for path in paths])}: assign there"
     )
+
+
+def is_calculated(State node not None, str key):
+    """Whether a key of a state is a calculated property, or in the value of one."""
+    return node.where.made_by is not None or calculated(node, key)
 
 
 cdef int enrol(State node) except -1:
@@ -875,6 +913,8 @@ cdef class State:
 
     def __setattr__(self, name, value):
         if self.fields is not None and name in self.fields:
+            if inside(self):
+                raise not_yours(self, name, AttributeError)
             self[name] = value
             return
         found = getattr(type(self), name, None)
@@ -885,17 +925,18 @@ cdef class State:
                 type(found).__set__(found, self, value)
                 return
             raise AttributeError(f"{name} is a method of the state: assign state[{name!r}]")
+        if inside(self):
+            raise not_yours(self, name, AttributeError)
         if name in self.d:
             self.assign(name, value)
             return
         raise AttributeError(f"the state has no key {name!r}: make it by state[{name!r}] = ...")
 
     def __delattr__(self, name):
+        refuse(self, name, AttributeError)
         if self.fields is not None and name in self.fields:
             del self[name]
             return
-        if calculated(self, name):
-            raise not_yours(self, name, AttributeError)
         if hasattr(type(self), name) or name not in self.d:
             raise AttributeError(name)
         self.remove(name)
@@ -904,8 +945,7 @@ cdef class State:
         cdef str name = self.name(key)
         cdef PyObject* found
         cdef object new = value
-        if calculated(self, name):
-            raise not_yours(self, name, TypeError)
+        refuse(self, name, TypeError)
         if isinstance(value, State) or type(value) is StateView:
             found = PyDict_GetItemWithError(self.d, name)
             if type(value) is StateView:
@@ -951,8 +991,7 @@ cdef class State:
     cdef int remove(self, str key) except -1:
         cdef PyObject* found
         cdef object old
-        if calculated(self, key):
-            raise not_yours(self, key, TypeError)
+        refuse(self, key, TypeError)
         self.admit()
         found = PyDict_GetItemWithError(self.d, key)
         if found == NULL:
@@ -975,9 +1014,8 @@ cdef class State:
         cdef Grown spare
         cdef list target, before
         cdef Py_ssize_t size
+        refuse(self, name, TypeError)
         take_in(items, self.where, name, self.journal, False)
-        if calculated(self, name):
-            raise not_yours(self, name, TypeError)
         value = self.read(name)
         if value is None and name not in self.d:
             return self.assign(name, items)
@@ -1055,6 +1093,7 @@ cdef class State:
         cdef dict fresh = {}
         cdef str name
         cdef Journal origin = None
+        refuse(self, None, TypeError)
         if type(values) is StateView:
             values = (<StateView> values).node
         if isinstance(values, State):
@@ -1087,7 +1126,8 @@ cdef class State:
         if self.journal.root != <PyObject*> self:
             raise RuntimeError("take_patch() is called on the root, not on a nested state")
         settled(self)
-        drop_stale(self.journal)
+        if self.journal.calculator == NULL:  # else another thread goes on with what is stale
+            drop_stale(self.journal)
         return take(self)
 
     def subscribe_mutation(self, path, handler, initial=False):

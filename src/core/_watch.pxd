@@ -22,3 +22,4 @@ cdef class Handle:
 
 cdef Watches copy_watches(Watches original)
 cdef bint prune(Watches tree) except -1
+cdef list watched(Watches tree, tuple above)

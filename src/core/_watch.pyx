@@ -185,6 +185,18 @@ cdef bint prune(Watches tree) except -1:
     return bool(tree.here) or tree.below is not None
 
 
+cdef list watched(Watches tree, tuple above):
+    """The paths in a tree that somebody subscribes to."""
+    cdef list paths = []
+    if tree is not None:
+        if tree.here:
+            paths.append(above)
+        if tree.below is not None:
+            for key, item in tree.below.items():
+                paths.extend(watched(item, above + (key,)))
+    return paths
+
+
 # ---------------------------------------------------------------- telling
 
 cdef int told(

@@ -31,6 +31,7 @@ from .budget import Budget
 from .bus import Bus
 from .connection import Connection
 from .current import registering
+from .dangling import dangling
 from .deadlines import Deadlines
 from .drain import Drain
 from .errors import BadHandler, Busy, Closed, NoSession
@@ -118,6 +119,7 @@ class App:
         self.template: Template | None = None
         self.factory: Callable[..., Any] | None = None
         self._beginning: State | None = None  # what `template` is of, while that may change
+        self.looked_at: set[type[State]] = set()  # of which `dangling` paths were reported
         self.init_state({} if state is None else state)
         if callable(handlers) or isinstance(handlers, ModuleType):
             name = getattr(handlers, "__name__", "...")
@@ -311,6 +313,8 @@ class App:
         self.phase = "running"
         for line in self.handlers.report():
             self.log.info(line)
+        if self.template is not None:
+            self.look_at(self.template)
 
     def _context(self) -> Context:
         """What turns, reactions, queries and verifiers begin with: this app is the current one.
@@ -466,13 +470,25 @@ class App:
         userinfo: Mapping[str, Any] | None,
     ) -> Session:
         self.check_room()
-        template = self.template if self.template is not None else self.make_template(state)
+        template = self.template
+        if template is None:
+            template = self.make_template(state)
+            self.look_at(template)
         session = Session(self, secrets.token_urlsafe(16), template.open(), headers, cookies)
         session.userinfo = dict(userinfo or {})
         self._sessions[session.id] = session
         self.counters["sessions_opened"] += 1
         session.begin(self.open_hooks)
         return session
+
+    def look_at(self, template: Template) -> None:
+        """Warn of paths in what sessions begin with that name nothing; of each class once."""
+        kind = type(template.root)
+        if kind not in self.looked_at:
+            self.looked_at.add(kind)
+            for one in dangling(template):
+                if one.certain:
+                    self.log.warning(one.text)
 
     def make_template(self, state: Any, schema: type[State] | None = None) -> Template:
         """What sessions begin with, made of a state or what a factory gave."""

@@ -15,7 +15,7 @@ from ._calculated import Calculated
 from ._state import Needs, Plan, State
 from ._watch import parse_path
 
-__all__ = ["is_calculated", "plan", "property"]
+__all__ = ["plan", "property"]
 
 T = TypeVar("T")
 Path = str | tuple[str, ...]
@@ -61,12 +61,6 @@ def plan(cls: type[State]) -> None:
             found[name] = inspect.getattr_static(cls, name)
             _check_name(cls, name, found[name])
     type.__setattr__(cls, "__plan__", Plan(_ordered(cls, found), _needs(found)) if found else None)
-
-
-def is_calculated(state: State, key: str) -> bool:
-    """Whether a key of a state is a property of its class."""
-    found: Plan | None = vars(type(state)).get("__plan__")
-    return found is not None and key in found.properties
 
 
 def _check(fn: Callable[..., Any]) -> None:

@@ -50,12 +50,12 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ._state import is_calculated
 from ._turn import Message
 from .encode import encode_value
 from .errors import Closed
 from .exposure import handler, of_application
 from .parts import Handler
-from .properties import is_calculated
 from .state import State, Template
 from .types import Lane, Place
 
@@ -233,6 +233,9 @@ def adopt(app: App, other: App) -> None:
     app.events.adopt(other.events)
     app.views.update(other.views)
     app.template, app.factory = after, other.factory
+    app.looked_at.clear()
+    if after is not None:
+        app.look_at(after)
     app.settings = app.settings.but(authorize=other.settings.authorize)
     app.log.absorb(other.log)  # what the import printed
     # Its modules hold it, as a global or in closures; it has the same insides from now on.
@@ -277,8 +280,10 @@ def _give(session: Session, template: Template, paths: Sequence[Path_]) -> None:
                 if not isinstance(target, State):
                     break  # the session holds something else there
             else:
-                if path[-1] not in target and not is_calculated(value, path[-1]):
-                    target[path[-1]] = value[path[-1]]
+                key = path[-1]
+                if key in target or is_calculated(value, key) or is_calculated(target, key):
+                    continue
+                target[key] = value[key]
 
     hook = Handler(handler(inline=True)(add_new_keys), "gr:reloaded", what="hook")
     message = Message(

@@ -61,6 +61,38 @@ def test_an_application(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "left out: doctored.odd" in said
 
 
+PATHS = """
+import greenroom as gr
+
+class Cart(gr.State):
+    lines: list = []
+
+    @gr.property("lins")
+    def count(self): return len(self.lines)
+
+state = Cart()
+state.subscribe_mutation("lines", print)
+state["rows"] = {}
+app = gr.App(state=state)
+state.subscribe_mutation("rows.first", print)
+"""
+
+
+def test_paths_that_name_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "dangling.py"
+    path.write_text(PATHS)
+    assert cli.main(["doctor", str(path)]) == cli.OK
+    said = capsys.readouterr().out
+    assert said.endswith(
+        "  warning: Cart.count is calculated from lins, but Cart declares no lins (lines?). "
+        "Correct the path, or annotate lins if it comes later\n"
+        "  a subscription waits for rows.first, where nothing is at the start\n"
+    )
+    path.write_text("import greenroom as gr\napp = gr.App(state=dict)\n")
+    assert cli.main(["doctor", str(path)]) == cli.OK
+    assert "looked at when the state factory has made one" in capsys.readouterr().out
+
+
 def test_an_application_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "nowhere.py"]) == cli.NOT_FOUND
     assert "nowhere.py" in capsys.readouterr().err

@@ -696,9 +696,11 @@ def test_a_thread_without_the_turn_disturbs_no_calculation() -> None:
     thread.start()
     assert inside.wait(10)
     ledger.root.rate = 3  # the owner assigns while the other calculates
+    assert ledger.root.gross == 5  # and calculates
+    ledger.root.rate = 4
     go_on.set()
     thread.join()
-    assert ledger.root.gross == 5
+    assert ledger.root.gross == 6
 
 
 def test_closing_a_session_in_a_turn() -> None:

@@ -129,6 +129,52 @@ def test_where_failed_turns_are_kept_it_keeps_its_value(arun: Arun) -> None:
                 await session.ask("fail")
             await session.ask("divide", 2)
             assert session.state.ratio == 2.5
+            divided = "ZeroDivisionError: division by zero\nwhile Ratio.ratio was calculated"
+            assert [record.text for record in session.log.records()] == [
+                *[f"{handler.__name__!r} failed: {divided}" for handler in HANDLERS],
+                "'fail' failed: ValueError: on purpose",
+            ]
+            after = "a calculated property failed after 'fail' had, and keeps its last value: "
+            texts = [record.text for record in app.log.records()]
+            assert [text for text in texts if "calculated property" in text] == [after + divided]
+
+    arun(story)
+
+
+def test_one_error_names_the_others_that_failed(arun: Arun) -> None:
+    class Several(gr.State):
+        a: int = 1
+        sub: Ratio
+
+        @gr.property("a")
+        def first(self) -> int:
+            return 1 // self.a
+
+        @gr.property("first")
+        def second(self) -> int:
+            return self.first
+
+        @gr.property("a")
+        def third(self) -> int:
+            return self.a
+
+    def fail(state: Several) -> None:
+        state.a = 0
+        state.sub.b = 0
+
+    async def story() -> None:
+        settings = gr.Settings(on_error="keep")
+        async with gr.App(state=Several, handlers=[fail], settings=settings) as app:
+            session = app.open_session()
+            with pytest.raises(ZeroDivisionError) as caught:
+                await session.ask("fail")
+            failed = "failed as well: ZeroDivisionError("
+            assert [note.partition("'")[0] for note in caught.value.__notes__] == [
+                "while Several.first was calculated",
+                f"Several.second {failed}",
+                f"Ratio.ratio {failed}",
+            ]
+            assert (session.state.first, session.state.third) == (1, 0)
 
     arun(story)
 

@@ -566,6 +566,38 @@ def test_a_new_property_is_for_new_sessions(arun: Any) -> None:
     arun(story)
 
 
+def test_what_new_code_calculates_is_not_put_into_the_value_of_old_code(arun: Any) -> None:
+    class Before(State):
+        a: int = 1
+
+        @gr_property("a")
+        def shown(self) -> dict[str, Any]:
+            return {"a": self.a, "in": {}}
+
+    class Property(State):
+        a: int = 1
+        b: int = 2
+
+        @gr_property("a")
+        def shown(self) -> dict[str, Any]:
+            return {"a": self.a, "in": {"b": 2}, "more": 1}
+
+    class Plain(State):
+        a: int = 1
+        b: int = 2
+        shown: Any = {"more": 1}  # noqa: RUF012 -- fields are no class attributes
+
+    async def story() -> None:
+        for after in (Property, Plain):
+            async with App(state=Before) as app:
+                session = app.open_session()
+                app.adopt(App(state=after))
+                async with session.turn() as state:  # behind the one that brings what is new
+                    assert state == {"a": 1, "b": 2, "shown": {"a": 1, "in": {}}}
+
+    arun(story)
+
+
 def test_a_state_that_was_assigned_before_it_was_adopted_is_taken_as_it_is(arun: Any) -> None:
     async def story() -> None:
         async with App(state={"a": 1}) as app:
