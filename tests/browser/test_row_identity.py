@@ -184,7 +184,8 @@ async def test_as_few_rows_as_possible_are_moved(visit: Visit, rows: Server, old
             """() => {
                 taken.push(...observer.takeRecords());
                 observer.disconnect();
-                const rows = taken.flatMap((one) => [...one.removedNodes]).filter((one) => one.matches?.("li"));
+                const rows = taken.flatMap((one) => [...one.removedNodes])
+                    .filter((one) => one.matches?.("li"));
                 return [...new Set(rows)].filter((row) => row.isConnected)
                     .map((row) => row.querySelector("b").textContent);
             }"""
@@ -246,7 +247,8 @@ async def test_an_id_that_is_not_of_the_item_is_told(
         """() => {
             const list = document.body.appendChild(document.createElement("ol"));
             list.id = "odd";
-            list.innerHTML = '<template data-gr-each="tasks" data-gr-id="id"><li data-gr-text="valueVariable.title"></li></template>';
+            list.innerHTML = `<template data-gr-each="tasks" data-gr-id="id">
+                <li data-gr-text="valueVariable.title"></li></template>`;
             gr.bind(list);
         }"""
     )
@@ -271,11 +273,39 @@ async def test_events_of_opening_happen_once_for_an_item(visit: Visit, rows: Ser
     await page.evaluate(
         """() => {
             globalThis.opens = [];
-            gr.onFrame((way, { type, context }) => type === "see" && way === "out" && opens.push(context.one.id));
-            document.body.insertAdjacentHTML("beforeend", `<div id="opening">
-                <template data-gr-each="tasks" data-gr-item="one" data-gr-id="one.id"><p data-gr-on:open="see"></p></template></div>`);
-            gr.bind(document.getElementById("opening"));
+            gr.onFrame((way, { type, context }) => type === "see" && opens.push(context.one.id));
+            const list = document.body.appendChild(document.createElement("div"));
+            list.innerHTML = `<template data-gr-each="tasks" data-gr-item="one" data-gr-id="one.id">
+                <p data-gr-on:open="see"></p></template>`;
+            gr.bind(list);
         }"""
     )
     await put(page, [task(9), *TASKS[::-1]])
     assert await page.evaluate("opens") == [1, 2, 3, 9]
+
+
+async def test_what_was_typed_into_a_row_that_goes_is_sent_for_its_item(
+    visit: Visit, rows: Server
+) -> None:
+    page = await opened(visit, rows)
+    await page.evaluate(
+        """() => {
+            globalThis.sent = [];
+            gr.onFrame((way, { type, data, context }) => {
+                if (type === "see") sent.push([data, context.one.title, context.at]);
+            });
+            const list = document.body.appendChild(document.createElement("div"));
+            list.innerHTML = `<template data-gr-each="tasks" data-gr-item="one" data-gr-key="at"
+                data-gr-id="one.id"><input data-gr-on:input="see"></template>`;
+            gr.bind(list);
+            globalThis.fields = list.querySelectorAll("input");
+            gr.call("put", { tasks: gr.get("tasks").slice(1) });
+            fields.forEach((field, i) => {
+                field.value = `text ${i}`;
+                field.dispatchEvent(new Event("input", { bubbles: true }));
+            });
+        }"""
+    )
+    while len(sent := await page.evaluate("sent")) < 3:
+        pass  # asking takes a while
+    assert sent == [["text 0", "one", 0], ["text 1", "two", 0], ["text 2", "three", 1]]

@@ -22,8 +22,9 @@ function made() {
     /* In a layer: the rules of the page win, but over what is important. */
     @layer greenroom {
       [data-gr-show][hidden] { display: none !important; }
-      .gr-toasts { position: fixed; z-index: 2147483000; display: grid; gap: .5rem; padding: 1rem; max-width: min(24rem, 100vw);
-        box-sizing: border-box; pointer-events: none; font: 14px/1.45 system-ui, sans-serif; }
+      .gr-toasts { position: fixed; inset: auto; z-index: 2147483000; display: grid; gap: .5rem; padding: 1rem; margin: 0; border: 0;
+        max-width: min(24rem, 100vw); box-sizing: border-box; overflow: visible; background: none; pointer-events: none;
+        font: 14px/1.45 system-ui, sans-serif; }
       .gr-toasts.gr-top-left, .gr-toasts.gr-top-center, .gr-toasts.gr-top-right { top: 0; }
       .gr-toasts.gr-bottom-left, .gr-toasts.gr-bottom-center, .gr-toasts.gr-bottom-right { bottom: 0; }
       .gr-toasts.gr-top-right, .gr-toasts.gr-bottom-right { right: 0; }

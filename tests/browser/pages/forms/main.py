@@ -19,6 +19,9 @@ gr.init_state(
         "plan": "free",
         "title": "one",
         "draft": "",
+        "busy": False,
+        "message": "",
+        "messages": [],
     }
 )
 
@@ -33,6 +36,27 @@ def put_in(state: Any, payload: list[str]) -> None:
 
 def refuse(state: Any) -> None:
     raise ValueError("not so")
+
+
+def set_busy(state: Any, payload: bool) -> None:
+    state["busy"] = payload
+
+
+_gates: dict[str, asyncio.Event] = {}
+
+
+async def work(state: Any, session: gr.Session) -> None:
+    """Its button is disabled until somebody opens the gate."""
+    gate = _gates[session.id] = asyncio.Event()
+    state["busy"] = True
+    await session.push()
+    await gate.wait()
+    state["busy"] = False
+
+
+@gr.concurrent
+async def let_go(session: gr.Session) -> None:
+    _gates[session.id].set()
 
 
 def write(state: Any, payload: str) -> None:
