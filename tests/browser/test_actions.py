@@ -278,7 +278,9 @@ async def test_toasts_can_be_closed_in_front_of_a_dialog_of_the_page(
     box, size = await toasts(page).first.bounding_box(), page.viewport_size
     assert box
     assert size
-    assert box["x"] + box["width"] > size["width"] - 40  # the corner of the window, not of the dialog
+    assert (
+        box["x"] + box["width"] > size["width"] - 40
+    )  # the corner of the window, not of the dialog
     await close.first.click()
     await close.first.click()
     await expect(toasts(page)).to_have_count(0)

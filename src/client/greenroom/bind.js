@@ -18,6 +18,7 @@ import { camera } from "./camera.js";
 import { Bytes } from "./codec.js";
 import { Field } from "./field.js";
 import { carried, reader } from "./files.js";
+import { keepFocus } from "./focus.js";
 import { controlsOf, isChoice, isControl, payloadOf, radiosOf } from "./forms.js";
 import { dress } from "./look.js";
 import { Rows } from "./rows.js";
@@ -109,14 +110,11 @@ class Binder {
       case "html":
         return this.#watch(value, scope, (now) => element.replaceChildren(sanitize(textOf(now))));
       case "show":
-        return this.#watch(value, scope, (now) => element.toggleAttribute("hidden", isEmpty(now)));
+        return this.#watch(value, scope, (now) => keepFocus(element, () => void element.toggleAttribute("hidden", isEmpty(now))));
       case "class":
         return this.#watch(value, scope, (now) => element.classList.toggle(argument, !isEmpty(now)));
       case "attr":
-        return this.#watch(value, scope, (now) => {
-          if (!setAttribute(element, argument, now)) console.warn(`greenroom: ${argument}="${now}" was not set`);
-          fields.get(element)?.show(); // what a control takes depends on it: the `max` of a range
-        });
+        return this.#watch(value, scope, (now) => keepFocus(element, () => this.#attribute(element, argument, now)));
       case "value":
         return this.#field(element, value, scope);
       case "on":
@@ -127,6 +125,12 @@ class Binder {
         if (!READ_LATER.has(name)) console.warn(`greenroom: there is no attribute ${PREFIX}${name}`);
         return undefined;
     }
+  }
+
+  /** @param {Element} element @param {string} name @param {any} value */
+  #attribute(element, name, value) {
+    if (!setAttribute(element, name, value)) console.warn(`greenroom: ${name}="${value}" was not set`);
+    fields.get(element)?.show(); // what a control takes depends on it: the `max` of a range
   }
 
   /**

@@ -20,6 +20,7 @@ gr.init_state(
         "title": "one",
         "draft": "",
         "busy": False,
+        "idle": True,
         "message": "",
         "messages": [],
     }
@@ -39,24 +40,7 @@ def refuse(state: Any) -> None:
 
 
 def set_busy(state: Any, payload: bool) -> None:
-    state["busy"] = payload
-
-
-_gates: dict[str, asyncio.Event] = {}
-
-
-async def work(state: Any, session: gr.Session) -> None:
-    """Its button is disabled until somebody opens the gate."""
-    gate = _gates[session.id] = asyncio.Event()
-    state["busy"] = True
-    await session.push()
-    await gate.wait()
-    state["busy"] = False
-
-
-@gr.concurrent
-async def let_go(session: gr.Session) -> None:
-    _gates[session.id].set()
+    state.update(busy=payload, idle=not payload)
 
 
 def write(state: Any, payload: str) -> None:
