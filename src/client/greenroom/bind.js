@@ -170,7 +170,8 @@ class Binder {
     const field = new Field(element);
     fields.set(element, field);
     const offs = [this.#watch(text, scope, (now) => field.take(now))];
-    offs.push(listen(element, "input", () => field.edited()));
+    offs.push(listen(element, "input", (event) => field.edited(/** @type {InputEvent} */ (event).isComposing === true)));
+    offs.push(listen(element, "compositionend", () => field.composed()));
     offs.push(listen(element, "blur", () => field.left()));
     return () => {
       fields.delete(element);
@@ -236,7 +237,8 @@ class Binder {
 
   /** @param {Element} element @param {Event} event @param {string} handler @param {Scope | null} scope */
   async #send(element, event, handler, scope) {
-    const settled = this.#fieldsOf(element).map((field) => field.sending());
+    const whole = event.type === "submit" || event.type === "change";
+    const settled = this.#fieldsOf(element).map((field) => field.sending(whole));
     const context = {
       event: event.type,
       target: element.getAttribute("id") || null, // `id` of a form may be a field of that name

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { showValue } from "./forms.js";
+import { replaceStart, showValue } from "./forms.js";
 
 /**
  * A form control that shows a value of the state. What its user typed is newer than what the
@@ -15,6 +15,7 @@ export class Field {
   #edits = 0; // of the user, ever
   #known = 0; // of those, answered (or given up)
   #sending = 0;
+  #composing = false;
 
   /** @param {import("./forms.js").Control} control */
   constructor(control) {
@@ -31,8 +32,14 @@ export class Field {
     if (this.#edits === this.#known) showValue(this.control, this.#value);
   }
 
-  edited() {
+  /** @param {boolean} composing the text has letters that are no more than begun */
+  edited(composing) {
     this.#edits += 1;
+    this.#composing = composing;
+  }
+
+  composed() {
+    this.#composing = false;
   }
 
   /** Its user went elsewhere; what was typed stays until the server says otherwise. */
@@ -40,14 +47,27 @@ export class Field {
     if (!this.#sending) this.#known = this.#edits;
   }
 
-  /** What was typed so far is on its way; returns what to call when it is answered, and whether to show the state then. */
-  sending() {
+  /**
+   * What was typed so far is on its way. Returns what to call when it is answered, and whether to
+   * show the state then. What was typed since stays; if the text was sent off (`whole`: a form was
+   * submitted, a change is over), what was sent gives way to the state in front of it.
+   *
+   * @param {boolean} whole
+   */
+  sending(whole) {
     const edits = this.#edits;
+    const sent = this.control.value;
     this.#sending += 1;
     return (/** @type {boolean} */ show) => {
       this.#sending -= 1;
       this.#known = Math.max(this.#known, edits);
-      if (show) this.show();
+      if (!show) return;
+      this.show();
+      if (!whole || this.#edits === this.#known) return;
+      const give = () => replaceStart(this.control, sent, this.#value);
+      // Letters that are being composed would be lost.
+      if (this.#composing) this.control.addEventListener("compositionend", give, { once: true });
+      else give();
     };
   }
 }

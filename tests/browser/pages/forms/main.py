@@ -23,6 +23,7 @@ gr.init_state(
         "idle": True,
         "message": "",
         "messages": [],
+        "shouted": "",
     }
 )
 
@@ -41,6 +42,18 @@ def refuse(state: Any) -> None:
 
 def set_busy(state: Any, payload: bool) -> None:
     state.update(busy=payload, idle=not payload)
+
+
+def say(state: Any, payload: dict[str, str]) -> None:
+    """A chat: what was said is in the list, and the field is for the next."""
+    if payload["message"].startswith("rude"):
+        raise ValueError("not here")
+    state["messages"] = [*state["messages"], payload["message"]]
+    state["message"] = ""
+
+
+def shout(state: Any, payload: str) -> None:
+    state["shouted"] = payload.upper()
 
 
 def write(state: Any, payload: str) -> None:
