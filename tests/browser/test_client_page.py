@@ -12,7 +12,7 @@ from tests.test_docs_run import ROOT, blocks
 
 Serve = Callable[..., Server]
 
-HEAD = '<!doctype html><title>A page</title><link rel="icon" href="data:,">'
+HEAD = '<!doctype html><title>A page</title><link rel="icon" href="data:,"><body>'
 SCRIPT = 'import { connect } from "./greenroom.js";\nconst gr = (globalThis.gr = connect());\n'
 
 
