@@ -161,6 +161,17 @@ async def test_what_every_row_shows_of_the_rest_of_the_state(visit: Visit, rows:
     await expect(page.locator("#tasks u")).to_have_text(["down"] * 3)
 
 
+async def test_what_is_the_same_in_a_moved_row_is_not_shown_anew(
+    visit: Visit, rows: Server
+) -> None:
+    page = await opened(visit, rows)
+    await titles(page).evaluate_all("all => all.forEach((one) => (one.firstChild.was = true))")
+    await put(page, [task(9), TASKS[0] | {"title": "new"}, *TASKS[1:]])
+    await expect(titles(page)).to_have_text(["task 9", "new", "two", "three"])
+    was = await titles(page).evaluate_all("all => all.map((one) => one.firstChild.was ?? false)")
+    assert was == [False, False, True, True]  # a selection in them would be lost
+
+
 async def test_as_few_rows_as_possible_are_moved(visit: Visit, rows: Server, old: bool) -> None:
     page = await opened(visit, rows, old=old)
     six = [task(n) for n in range(6)]

@@ -32,7 +32,7 @@ function made() {
       .gr-toasts.gr-top-center, .gr-toasts.gr-bottom-center { left: 50%; transform: translateX(-50%); }
       .gr-toast { --gr-accent: #2563eb; pointer-events: auto; display: grid; grid-template-columns: 1fr auto; gap: 0 .75rem;
         padding: .7rem .5rem .7rem .9rem; border-radius: .5rem; border-left: .25rem solid var(--gr-accent);
-        background: Canvas; color: CanvasText; box-shadow: 0 4px 18px rgb(0 0 0 / .22); overflow-wrap: anywhere; }
+        background: Canvas; color: CanvasText; box-shadow: 0 0 0 1px rgb(128 128 128 / .3), 0 4px 18px rgb(0 0 0 / .22); overflow-wrap: anywhere; }
       .gr-toast.gr-success { --gr-accent: #15803d; }
       .gr-toast.gr-warning { --gr-accent: #b45309; }
       .gr-toast.gr-error { --gr-accent: #b91c1c; }
@@ -40,7 +40,7 @@ function made() {
       .gr-toast-close { grid-column: 2; grid-row: 1; align-self: start; width: 1.75rem; height: 1.75rem; padding: 0; border: 0;
         background: none; color: inherit; font: inherit; font-size: 1.2rem; cursor: pointer; }
       .gr-dialog { max-width: min(28rem, 90vw); padding: 1.25rem; border: 0; border-radius: .6rem; background: Canvas;
-        color: CanvasText; box-shadow: 0 10px 40px rgb(0 0 0 / .35); font: 15px/1.5 system-ui, sans-serif; }
+        color: CanvasText; box-shadow: 0 0 0 1px rgb(128 128 128 / .3), 0 10px 40px rgb(0 0 0 / .35); font: 15px/1.5 system-ui, sans-serif; }
       .gr-dialog[open] { display: grid; gap: 1rem; }
       .gr-dialog::backdrop { background: rgb(0 0 0 / .4); }
       .gr-dialog h2 { margin: 0; font-size: 1.1rem; }
