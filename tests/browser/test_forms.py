@@ -268,6 +268,18 @@ async def test_the_focus_stays_with_what_took_it_meanwhile(visit: Visit, serve: 
     assert await page.evaluate("document.activeElement.tagName") == "BODY"
     await work.focus()
     await busy(page, True)
+    await page.evaluate(
+        """() => {
+            const frame = document.body.appendChild(document.createElement("iframe"));
+            const field = frame.contentDocument.createElement("input");
+            frame.contentDocument.body.append(field);
+            field.focus();
+        }"""
+    )
+    await busy(page, False)
+    assert await page.evaluate("document.activeElement.tagName") == "IFRAME"
+    await work.focus()
+    await busy(page, True)
     await work.evaluate("work => work.remove()")
     await busy(page, False)
     assert await page.evaluate("document.activeElement.tagName") == "BODY"

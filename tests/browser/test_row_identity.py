@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -159,6 +160,17 @@ async def test_what_every_row_shows_of_the_rest_of_the_state(visit: Visit, rows:
     await put(page, TASKS[::-1])
     await page.evaluate("gr.call('put', { flag: 'down' })")
     await expect(page.locator("#tasks u")).to_have_text(["down"] * 3)
+
+
+async def test_a_row_that_moves_stays_scrolled(visit: Visit, rows: Server) -> None:
+    page = await opened(visit, rows)
+    note = page.locator("#tasks textarea")
+    await note.first.fill("\n".join(map(str, range(50))))
+    await note.first.evaluate("note => (note.scrollTop = 300)")
+    await page.locator("#tasks textarea").nth(1).focus()
+    await put(page, TASKS[1:] + TASKS[:1])
+    await expect(note.nth(2)).to_have_value(re.compile("49"))
+    assert await note.nth(2).evaluate("note => note.scrollTop") == 300
 
 
 async def test_what_is_the_same_in_a_moved_row_is_not_shown_anew(

@@ -69,7 +69,7 @@ const regions = new Map();
 /** The place toasts of one corner appear in. @param {string} position */
 function region(position) {
   if (!regions.size) {
-    // A dialog of the page opens in front of them.
+    // A dialog opens in front of them.
     document.addEventListener("toggle", ({ target }) => target instanceof HTMLDialogElement && comeForward(), true);
   }
   const attributes = { class: `gr-toasts gr-${position}`, "aria-label": "Notifications", popover: "manual" };
@@ -123,7 +123,6 @@ export function confirm(client, { call, message = "", title, timeout, ok = "OK",
       mine.delete(call);
       dialog.close(); // which gives the focus back
       dialog.remove();
-      comeForward();
       resolve(value);
     };
     const timer = timeout ? setTimeout(() => settle(null), timeout * 1000) : undefined;
@@ -132,7 +131,6 @@ export function confirm(client, { call, message = "", title, timeout, ok = "OK",
     no.addEventListener("click", () => settle(false));
     dialog.addEventListener("cancel", (event) => (event.preventDefault(), settle(false))); // Escape
     dialog.showModal();
-    comeForward();
     yes.focus();
   });
 }
