@@ -8,7 +8,8 @@ from pathlib import Path
 from playwright.async_api import expect
 from tests.browser.conftest import Server, Visit, Watch
 from tests.support.scripts import write
-from tests.test_docs_run import ROOT, blocks
+from tests.test_docs import ROOT
+from tests.test_docs_run import blocks
 
 Serve = Callable[..., Server]
 
