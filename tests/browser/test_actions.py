@@ -137,7 +137,8 @@ async def test_a_question_is_asked_when_all_before_it_is_on_the_page(
 ) -> None:
     page = await opened(visit, actions)
     await page.evaluate("gr.send('ask', 60)")
-    await expect(question(page)).to_have_text(f"Delete <b>everything</b>?Cancel{'OK'}")
+    await expect(question(page).locator("> p")).to_have_text("Delete <b>everything</b>?")
+    await expect(question(page).locator("> .gr-buttons")).to_have_text(f"Cancel{'OK'}")
     assert await page.locator("#status").text_content() == "asking"
     assert await toasts(page).count() == 1
     await question(page).get_by_role("button", name=button).click()
@@ -220,6 +221,77 @@ async def test_a_page_asks_in_its_own_way(visit: Visit, actions: Server) -> None
     await page.evaluate("void gr.on('gr:confirm', ({ message }) => window.confirm(message))")
     assert await call(page, "ask", 60) == "True"
     assert seen == ["Delete <b>everything</b>?"]
+
+
+TOAST = "text => gr.perform('gr:notify', { message: text, duration: 0 })"
+
+
+async def test_toasts_can_be_read_and_closed_while_a_question_stands(
+    visit: Visit, actions: Server
+) -> None:
+    page = await opened(visit, actions)
+    for text in ("first", "second"):
+        await page.evaluate(TOAST, text)
+    await page.evaluate("gr.send('ask', 60)")
+    await expect(question(page)).to_be_visible()
+    for text in ("third", "fourth", "fifth"):
+        await page.evaluate(TOAST, text)
+    for text in ("first", "third"):  # shown before it, and while it stands
+        await expect(page.get_by_role("status").filter(has_text=text)).to_be_visible()
+        toast = toasts(page).filter(has_text=text)
+        await toast.get_by_role("button", name="Dismiss").click()
+        await expect(toast).to_have_count(0)
+    assert await focused(page) == "OK"
+    await page.keyboard.press("Tab")  # to the oldest, and a key leaves it
+    for key in ("Enter", "Escape"):
+        await expect(toasts(page).get_by_role("button").first).to_be_focused()
+        await page.keyboard.press(key)
+        assert await focused(page) == "OK"
+        await page.keyboard.press("Tab")
+    await expect(question(page)).to_be_visible()  # Escape was the toast's
+    await question(page).get_by_role("button", name="Cancel").click()
+    await expect(page.locator("#answer")).to_have_text("False")
+    left = toasts(page)
+    await expect(left).to_have_text(["fourth×", "fifth×"])
+    for text in ("fifth", "fourth"):
+        await left.filter(has_text=text).get_by_role("button", name="Dismiss").click()
+    await expect(left).to_have_count(0)
+
+
+async def test_toasts_can_be_closed_in_front_of_a_dialog_of_the_page(
+    visit: Visit, actions: Server
+) -> None:
+    page = await opened(visit, actions)
+    close = toasts(page).get_by_role("button", name="Dismiss")
+    await page.evaluate(TOAST, "before")
+    await page.evaluate(
+        """() => {
+            const dialog = document.createElement("dialog");
+            dialog.id = "own";
+            dialog.append(document.createElement("p"));
+            dialog.style = "transform: scale(0.5); overflow: hidden; contain: paint";
+            document.body.append(dialog);
+            dialog.showModal();
+        }"""
+    )
+    await close.click()  # it was there first, and came along
+    for text in ("one", "two"):
+        await page.evaluate(TOAST, text)
+    box, size = await toasts(page).first.bounding_box(), page.viewport_size
+    assert box
+    assert size
+    assert (
+        box["x"] + box["width"] > size["width"] - 40
+    )  # the corner of the window, not of the dialog
+    await close.first.click()
+    await close.first.click()
+    await expect(toasts(page)).to_have_count(0)
+    await page.evaluate(TOAST, "stays")
+    await page.evaluate("document.querySelector('#own').close()")
+    await expect(toasts(page)).to_be_visible()
+    await page.evaluate("document.querySelector('#own').remove()")
+    await close.click()
+    await expect(toasts(page)).to_have_count(0)
 
 
 # -- download -----------------------------------------------------------------------------------

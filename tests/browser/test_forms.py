@@ -219,3 +219,102 @@ async def test_what_was_typed_last_is_sent_when_the_page_is_hidden(
     )
     assert sent == [0, 1]
     assert await heard(page, 1) == [["query", "now"]]
+
+
+async def busy(page: Page, now: bool) -> None:
+    """Disable and hide what a call of its own would; the browser has taken the focus away then."""
+    await page.evaluate(
+        """async (now) => {
+            await gr.call("set_busy", now);
+            await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+        }""",
+        now,
+    )
+
+
+@pytest.mark.parametrize("place", ["#work", "#inside", "#idle", "#alive"])
+async def test_what_was_disabled_or_hidden_for_a_while_has_the_focus_again(
+    visit: Visit, serve: Serve, place: str
+) -> None:
+    page = await opened(visit, serve)
+    for _ in range(2):
+        await page.locator(place).focus()
+        await page.evaluate("inside.setSelectionRange(2, 3)")
+        await busy(page, True)
+        assert await page.evaluate("document.activeElement.tagName") == "BODY"
+        await busy(page, False)
+        await expect(page.locator(place)).to_be_focused()
+    if place == "#inside":
+        await page.keyboard.type("-")
+        await expect(page.locator(place)).to_have_value("ty-ed")
+
+
+async def test_the_focus_stays_with_what_took_it_meanwhile(visit: Visit, serve: Serve) -> None:
+    page = await opened(visit, serve)
+    work, query = page.locator("#work"), page.locator("#query")
+    await work.focus()
+    await busy(page, True)
+    await query.focus()
+    await busy(page, False)
+    await expect(query).to_be_focused()
+    await work.focus()
+    await busy(page, True)
+    await query.focus()
+    await query.blur()  # its user went elsewhere
+    await busy(page, False)
+    assert await page.evaluate("document.activeElement.tagName") == "BODY"
+    for now in (True, False):  # and what never had it gets none
+        await busy(page, now)
+    assert await page.evaluate("document.activeElement.tagName") == "BODY"
+    await work.focus()
+    await busy(page, True)
+    await page.evaluate(
+        """() => {
+            const frame = document.body.appendChild(document.createElement("iframe"));
+            const field = frame.contentDocument.createElement("input");
+            frame.contentDocument.body.append(field);
+            field.focus();
+        }"""
+    )
+    await busy(page, False)
+    assert await page.evaluate("document.activeElement.tagName") == "IFRAME"
+    await work.focus()
+    await busy(page, True)
+    await work.evaluate("work => work.remove()")
+    await busy(page, False)
+    assert await page.evaluate("document.activeElement.tagName") == "BODY"
+
+
+async def test_a_click_by_keyboard_leaves_the_focus_where_it_was(
+    visit: Visit, serve: Serve
+) -> None:
+    page = await opened(visit, serve)
+    await page.evaluate(
+        """() => {
+            work.addEventListener("click", async () => {
+                await gr.call("set_busy", true);
+                await gr.call("set_busy", false);
+                work.dataset.done = Number(work.dataset.done ?? 0) + 1;
+            });
+            work.focus();
+        }"""
+    )
+    for count in (1, 2, 3):
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#work")).to_have_attribute("data-done", str(count))
+        await expect(page.locator("#work")).to_be_focused()
+
+
+async def test_a_question_in_between_does_not_take_the_focus_away(
+    visit: Visit, serve: Serve
+) -> None:
+    page = await opened(visit, serve)
+    await page.locator("#work").focus()
+    await busy(page, True)
+    await page.evaluate("gr.perform('gr:confirm', { message: 'Really?', call: 1 })")
+    yes = page.get_by_role("button", name="OK")
+    await expect(yes).to_be_focused()
+    await yes.press("Enter")
+    await expect(page.get_by_role("alertdialog")).to_have_count(0)
+    await busy(page, False)
+    await expect(page.locator("#work")).to_be_focused()

@@ -77,3 +77,16 @@ async def test_repeaters(visit: Visit, cafe: Open) -> None:
     await named.nth(0).get_by_role("button").click()
     await expect(plain).to_have_count(1)
     await expect(plain).to_contain_text("green tea")
+
+
+async def test_repeaters_whose_rows_have_ids(visit: Visit, cafe: Open) -> None:
+    page = await visit(cafe("repeaters.md").url)
+    guests = page.locator("#guests li")
+    await guests.nth(0).get_by_placeholder("wishes").fill("by the window")
+    come = page.get_by_placeholder("who comes in?")
+    for name in ("Cem", "Dan"):
+        await come.fill(name)
+        await come.press("Enter")
+        await expect(guests.locator("span").first).to_have_text(name)
+    await expect(guests.locator("span")).to_have_text(["Dan", "Cem", "Ada", "Bob"])
+    await expect(guests.nth(2).get_by_placeholder("wishes")).to_have_value("by the window")

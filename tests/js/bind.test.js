@@ -2,14 +2,18 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { contextOf, isEmpty, resolve, textOf } from "../../src/client/greenroom/bind.js";
+import { isEmpty, textOf } from "../../src/client/greenroom/bind.js";
 import { Bytes } from "../../src/client/greenroom/codec.js";
 import { controlValue, payloadOf } from "../../src/client/greenroom/forms.js";
 import { hashOf, route } from "../../src/client/greenroom/route.js";
+import { rising } from "../../src/client/greenroom/rows.js";
 import { safeTarget, safeUrl } from "../../src/client/greenroom/sanitize.js";
+import { contextOf, loopOf, resolve } from "../../src/client/greenroom/scope.js";
 
-const outer = { outer: null, path: ["rows", "r.1"], key: "r.1", keyName: "id", itemName: "row" };
-const inner = { outer, path: ["rows", "r.1", "tags", "0"], key: 0, keyName: "keyVariable", itemName: "valueVariable" };
+const outer = { outer: null, path: ["rows", "r.1"], key: "r.1", item: { a: 1 }, keyName: "id", itemName: "row" };
+const inner = {
+  outer, path: ["rows", "r.1", "tags", "0"], key: 0, item: "red", keyName: "keyVariable", itemName: "valueVariable",
+};
 
 test("paths inside loops", () => {
   assert.deepEqual(resolve("a.b", null), { path: ["a", "b"] });
@@ -19,25 +23,48 @@ test("paths inside loops", () => {
   assert.deepEqual(resolve("id", inner), { key: "r.1" });
   assert.deepEqual(resolve("id.x", inner), { path: ["id", "x"] }); // a key has no inside: the state's own
   assert.deepEqual(resolve("count", inner), { path: ["count"] });
+  const loops = ["row.title", "id", "id.x", "valueVariable", "count"].map((text) => loopOf(text, inner));
+  assert.deepEqual(loops, [outer, outer, null, inner, null]);
 });
 
 test("the context of events inside loops", () => {
-  const get = (path) => path.join("/");
-  assert.deepEqual(contextOf(null, get), {});
-  assert.deepEqual(contextOf(inner, get), {
-    id: "r.1",
-    row: "rows/r.1",
-    keyVariable: 0,
-    valueVariable: "rows/r.1/tags/0",
-  });
+  assert.deepEqual(contextOf(null), {});
+  assert.deepEqual(contextOf(inner), { id: "r.1", row: { a: 1 }, keyVariable: 0, valueVariable: "red" });
+  assert.equal(contextOf({ ...outer, item: undefined }).row, null);
+});
+
+test("the longest rise", () => {
+  const cases = [
+    [[], []],
+    [[7], [7]],
+    [[1, 2, 3], [1, 2, 3]],
+    [[3, 2, 1], [1]],
+    [[1, 2, 3, 0], [1, 2, 3]],
+    [[3, 0, 1, 2], [0, 1, 2]],
+    [[0, 4, 2, 3, 1, 5], [0, 2, 3, 5]],
+  ];
+  for (const [numbers, rise] of cases) assert.deepEqual(rising(numbers), rise);
+});
+
+test("the longest rise, against all there are", () => {
+  const permutations = (list) =>
+    list.length < 2 ? [list] : list.flatMap((one, i) => permutations(list.filter((_, j) => j !== i)).map((rest) => [one, ...rest]));
+  const rises = (list) => list.every((one, i) => i === 0 || list[i - 1] < one);
+  for (const list of permutations([0, 1, 2, 3, 4, 5])) {
+    const parts = [...Array(64).keys()].map((mask) => list.filter((_, i) => mask & (1 << i)));
+    const longest = Math.max(...parts.filter(rises).map((part) => part.length));
+    const rise = rising(list);
+    assert.ok(rises(rise) && rise.length === longest, `${list}`);
+    assert.deepEqual(rise, list.filter((one) => rise.includes(one)));
+  }
 });
 
 test("bytes of a row stay where they are", () => {
   const picture = new Bytes(new Uint8Array(900_000), "image/png", "a.png");
   const row = { title: "a", picture, all: [picture, 1], ["__proto__"]: { x: 1 } };
-  const { row: carried } = contextOf(outer, () => row);
+  const { row: carried } = contextOf({ ...outer, item: row });
   assert.equal(JSON.stringify(carried), '{"title":"a","picture":null,"all":[null,1],"__proto__":{"x":1}}');
-  assert.equal(contextOf(outer, () => picture).row, null);
+  assert.equal(contextOf({ ...outer, item: picture }).row, null);
   assert.equal(row.picture, picture);
 });
 

@@ -4,31 +4,35 @@
  *     data-gr-text="path"           data-gr-html="path" (sanitised)     data-gr-value="path"
  *     data-gr-attr:NAME="path"      data-gr-class:NAME="path"           data-gr-show="path"
  *     data-gr-on:EVENT="handler"    data-gr-payload='{"json": true}'
- *     <template data-gr-each="path" data-gr-key="id" data-gr-item="row">...</template>
+ *     <template data-gr-each="path" data-gr-key="place" data-gr-item="row" data-gr-id="row.id">...</template>
  *
  * Inside a template the item's name stands for the item (`row.title`), the key's name for its key
  * or index; events inside carry both in their context. Without names they are called
- * `valueVariable` and `keyVariable`. Browsers never write state: a changed field is an event.
+ * `valueVariable` and `keyVariable`. `data-gr-id` says what tells the rows of a list apart.
+ * Browsers never write state: a changed field is an event.
  *
  * @module
  */
 
 import { camera } from "./camera.js";
-import { Bytes, isObject, put } from "./codec.js";
+import { Bytes } from "./codec.js";
+import { Field } from "./field.js";
 import { carried, reader } from "./files.js";
-import { controlsOf, isChoice, isControl, payloadOf, radiosOf, showValue } from "./forms.js";
+import { keepFocus } from "./focus.js";
+import { controlsOf, isChoice, isControl, payloadOf, radiosOf } from "./forms.js";
 import { dress } from "./look.js";
-import { parsePath } from "./patch.js";
+import { Rows } from "./rows.js";
 import { sanitize, setAttribute } from "./sanitize.js";
+import { contextOf, loopOf, resolve } from "./scope.js";
 
 /** @typedef {import("./client.js").Greenroom} Greenroom */
-/** @typedef {{outer: Scope | null, path: string[], key: string | number, keyName: string, itemName: string}} Scope */
+/** @typedef {import("./scope.js").Scope} Scope */
 /** @typedef {() => void} Off */
 
 const DEBOUNCE = 150; // milliseconds
 const PREFIX = "data-gr-";
 const OURS = new Set(["submit", "camera-error"]); // events that have no other effect, once bound
-const READ_LATER = new Set(["payload", "key", "item"]); // where they are needed
+const READ_LATER = new Set(["payload", "key", "item", "id"]); // where they are needed
 
 /** @type {WeakMap<Element, Greenroom>} */
 const bound = new WeakMap();
@@ -46,38 +50,6 @@ export function bind(gr, root) {
   const binder = new Binder(gr);
   const offs = [binder.scan([root], null), gr.onLeave(() => binder.flush())];
   return () => offs.forEach((off) => off());
-}
-
-/** Where a path of an attribute leads: to a place in the state, or to a key of a loop. @param {string} text @param {Scope | null} scope */
-export function resolve(text, scope) {
-  const path = parsePath(text);
-  for (let one = scope; one; one = one.outer) {
-    if (path[0] === one.itemName) return { path: [...one.path, ...path.slice(1)] };
-    if (path[0] === one.keyName && path.length === 1) return { key: one.key };
-  }
-  return { path };
-}
-
-/**
- * The context of events inside loops, outermost first. Bytes in it are null: a picture of the row
- * would go up with every click, and the server has it.
- *
- * @param {Scope | null} scope @param {(path: string[]) => any} get @returns {Record<string, any>}
- */
-export function contextOf(scope, get) {
-  if (!scope) return {};
-  return { ...contextOf(scope.outer, get), [scope.keyName]: scope.key, [scope.itemName]: withoutBytes(get(scope.path) ?? null) };
-}
-
-/** @param {any} value @returns {any} */
-function withoutBytes(value) {
-  if (value instanceof Bytes) return null;
-  if (Array.isArray(value)) return value.map(withoutBytes);
-  if (!isObject(value)) return value;
-  /** @type {Record<string, any>} */
-  const result = {};
-  for (const [key, item] of Object.entries(value)) put(result, key, withoutBytes(item));
-  return result;
 }
 
 /** How a value reads as text. @param {any} value */
@@ -138,14 +110,11 @@ class Binder {
       case "html":
         return this.#watch(value, scope, (now) => element.replaceChildren(sanitize(textOf(now))));
       case "show":
-        return this.#watch(value, scope, (now) => element.toggleAttribute("hidden", isEmpty(now)));
+        return this.#watch(value, scope, (now) => keepFocus(element, () => void element.toggleAttribute("hidden", isEmpty(now))));
       case "class":
         return this.#watch(value, scope, (now) => element.classList.toggle(argument, !isEmpty(now)));
       case "attr":
-        return this.#watch(value, scope, (now) => {
-          if (!setAttribute(element, argument, now)) console.warn(`greenroom: ${argument}="${now}" was not set`);
-          fields.get(element)?.show(); // what a control takes depends on it: the `max` of a range
-        });
+        return this.#watch(value, scope, (now) => keepFocus(element, () => this.#attribute(element, argument, now)));
       case "value":
         return this.#field(element, value, scope);
       case "on":
@@ -158,16 +127,39 @@ class Binder {
     }
   }
 
-  /** @param {string} text @param {Scope | null} scope @param {(value: any) => void} show @returns {Off} */
-  #watch(text, scope, show) {
-    const { path, key } = resolve(text, scope);
-    if (!path) {
-      show(key);
-      return () => {};
-    }
-    const off = this.gr.subscribe(path, show);
-    show(this.gr.get(path));
-    return off;
+  /** @param {Element} element @param {string} name @param {any} value */
+  #attribute(element, name, value) {
+    if (!setAttribute(element, name, value)) console.warn(`greenroom: ${name}="${value}" was not set`);
+    fields.get(element)?.show(); // what a control takes depends on it: the `max` of a range
+  }
+
+  /**
+   * Show what is at a path, now and whenever it changes. Inside rows the place moves with the row;
+   * what is still the same there is not shown again, unless `moves` says that the place matters.
+   *
+   * @param {string} text @param {Scope | null} scope
+   * @param {(value: any, path: string[]) => void} show @param {boolean} [moves] @returns {Off}
+   */
+  #watch(text, scope, show, moves = false) {
+    let off = () => {};
+    /** @type {any} */
+    let shown;
+    const look = (first = false) => {
+      off();
+      const { path = [], key } = resolve(text, scope);
+      const take = (/** @type {any} */ value) => show((shown = value), path);
+      if (key === undefined) off = this.gr.subscribe(path, take);
+      const value = key ?? this.gr.get(path);
+      if (first || moves || value !== shown) take(value);
+    };
+    look(true);
+    const again = () => look();
+    const loop = loopOf(text, scope);
+    loop?.moved.add(again);
+    return () => {
+      loop?.moved.delete(again);
+      off();
+    };
   }
 
   // -- fields ----------------------------------------------------------------------------------
@@ -178,7 +170,8 @@ class Binder {
     const field = new Field(element);
     fields.set(element, field);
     const offs = [this.#watch(text, scope, (now) => field.take(now))];
-    offs.push(listen(element, "input", () => field.edited()));
+    offs.push(listen(element, "input", (event) => field.edited(/** @type {InputEvent} */ (event).isComposing === true)));
+    offs.push(listen(element, "compositionend", () => field.composed()));
     offs.push(listen(element, "blur", () => field.left()));
     return () => {
       fields.delete(element);
@@ -244,11 +237,12 @@ class Binder {
 
   /** @param {Element} element @param {Event} event @param {string} handler @param {Scope | null} scope */
   async #send(element, event, handler, scope) {
-    const settled = this.#fieldsOf(element).map((field) => field.sending());
+    const whole = event.type === "submit" || event.type === "change";
+    const settled = this.#fieldsOf(element).map((field) => field.sending(whole));
     const context = {
       event: event.type,
       target: element.getAttribute("id") || null, // `id` of a form may be a field of that name
-      ...contextOf(scope, (path) => this.gr.get(path)),
+      ...contextOf(scope),
     };
     let ok = false;
     try {
@@ -274,135 +268,17 @@ class Binder {
 
   /** @param {HTMLTemplateElement} template @param {string} text @param {Scope | null} outer @returns {Off | undefined} */
   #each(template, text, outer) {
-    const { path } = resolve(text, outer);
-    if (!path || !template.content) return undefined;
-    const keyName = template.getAttribute(`${PREFIX}key`) || "keyVariable";
-    const itemName = template.getAttribute(`${PREFIX}item`) || "valueVariable";
-    /** @type {Map<string, Row>} */
-    const rows = new Map();
-    const show = (/** @type {any} */ value) => {
-      const keys = typeof value === "object" && value !== null && !(value instanceof Bytes) ? Object.keys(value) : [];
-      const wanted = new Set(keys);
-      for (const [key, row] of rows) {
-        if (!wanted.has(key)) {
-          row.remove();
-          rows.delete(key);
-        }
-      }
-      const focused = template.ownerDocument.activeElement;
-      // Nodes that are moved lose the focus, so its row stays where it is and the others move.
-      const still = template.parentNode?.contains(focused) && [...rows.values()].find((row) => row.holds(focused));
-      /** @type {ChildNode} */
-      let after = template;
-      for (const key of keys) {
-        let row = rows.get(key);
-        if (!row) {
-          const shown = Array.isArray(value) ? Number(key) : key;
-          const scope = { outer, path: [...path, key], key: shown, keyName, itemName };
-          row = new Row(template, (nodes) => this.scan(nodes, scope));
-          rows.set(key, row);
-        }
-        if (row === still) row.pushBehind(after.nextSibling);
-        else if (after.nextSibling !== row.start) after.after(...row.nodes());
-        after = row.end;
-      }
+    if (!resolve(text, outer).path || !template.content) return undefined;
+    const rows = new Rows(template, outer, (nodes, scope) => this.scan(nodes, scope));
+    const show = (/** @type {any} */ value, /** @type {string[]} */ path) => {
+      rows.show(value, path);
       const select = template.closest("select");
       if (select) fields.get(select)?.show(); // its options have changed
     };
-    const off = this.#watch(text, outer, show);
+    const off = this.#watch(text, outer, show, true);
     return () => {
       off();
-      for (const row of rows.values()) row.remove();
-    };
-  }
-}
-
-/** One item of a loop: the nodes between two marks, whatever loops inside it add there. */
-class Row {
-  /** @param {HTMLTemplateElement} template @param {(nodes: Node[]) => Off} scan */
-  constructor(template, scan) {
-    const document = template.ownerDocument;
-    this.start = document.createComment("");
-    this.end = document.createComment("");
-    const fragment = document.createDocumentFragment();
-    const content = document.importNode(template.content, true);
-    fragment.append(this.start, content, this.end);
-    this.off = scan([fragment]);
-  }
-
-  nodes() {
-    /** @type {ChildNode[]} */
-    const nodes = [];
-    for (let node = /** @type {ChildNode | null} */ (this.start); node; node = node.nextSibling) {
-      nodes.push(node);
-      if (node === this.end) break;
-    }
-    return nodes;
-  }
-
-  /** @param {Element | null} element */
-  holds(element) {
-    return this.nodes().some((node) => node.contains(element));
-  }
-
-  /** Put what stands between `first` and this row behind it; the row does not move. @param {ChildNode | null} first */
-  pushBehind(first) {
-    const behind = this.end.nextSibling;
-    for (let node = first; node && node !== this.start; ) {
-      const next = node.nextSibling;
-      this.start.parentNode?.insertBefore(node, behind);
-      node = next;
-    }
-  }
-
-  remove() {
-    this.off();
-    for (const node of this.nodes()) node.remove();
-  }
-}
-
-/**
- * A form control that shows a value of the state. What its user typed is newer than what the
- * server knows until the server has answered it, so until then older values wait.
- */
-class Field {
-  #value = /** @type {any} */ (undefined);
-  #edits = 0; // of the user, ever
-  #known = 0; // of those, answered (or given up)
-  #sending = 0;
-
-  /** @param {import("./forms.js").Control} control */
-  constructor(control) {
-    this.control = control;
-  }
-
-  /** The server's value. @param {any} value */
-  take(value) {
-    this.#value = value;
-    this.show();
-  }
-
-  show() {
-    if (this.#edits === this.#known) showValue(this.control, this.#value);
-  }
-
-  edited() {
-    this.#edits += 1;
-  }
-
-  /** Its user went elsewhere; what was typed stays until the server says otherwise. */
-  left() {
-    if (!this.#sending) this.#known = this.#edits;
-  }
-
-  /** What was typed so far is on its way; returns what to call when it is answered, and whether to show the state then. */
-  sending() {
-    const edits = this.#edits;
-    this.#sending += 1;
-    return (/** @type {boolean} */ show) => {
-      this.#sending -= 1;
-      this.#known = Math.max(this.#known, edits);
-      if (show) this.show();
+      rows.remove();
     };
   }
 }

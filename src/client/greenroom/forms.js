@@ -202,3 +202,10 @@ export function showValue(control, value) {
   control.value = text;
   if (start !== null) input.setSelectionRange(start, end); // a caret stays where it was
 }
+
+/** Put a value of the state in the place of the text that a field begins with; the caret stays where it is in the rest. @param {Control} control @param {string} start @param {any} value */
+export function replaceStart(control, start, value) {
+  const input = /** @type {HTMLInputElement} */ (control);
+  const isText = "selectionStart" in control && input.selectionStart !== null; // an email address is none
+  if (isText && control.value.startsWith(start)) input.setRangeText(String(value ?? ""), 0, start.length, "preserve");
+}

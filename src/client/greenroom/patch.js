@@ -247,7 +247,8 @@ export class Mirror {
   #become(root, touched) {
     const before = this.root;
     this.root = root;
-    for (const { path, watcher } of [...this.#watchers.values()]) {
+    for (const [token, { path, watcher }] of [...this.#watchers]) {
+      if (!this.#watchers.has(token)) continue; // one that was told before it has ended it
       const value = get(root, path);
       const previous = get(before, path);
       // An operation at the path or below it counts, be the value equal or not.

@@ -1,9 +1,12 @@
 /**
  * What stands in front of a page: toasts (`gr:notify`) and questions (`gr:confirm`).
  *
- * A page can restyle `.gr-toasts`, `.gr-toast` and `.gr-dialog`. A toast has a role that screen readers speak, waits while somebody reads or reaches
- * for it, and goes by Escape; a question is a modal dialog, Escape is its no. Either gives the focus
- * back to where it came from.
+ * A page can restyle `.gr-toasts`, `.gr-toast` and `.gr-dialog`. A toast has a role that screen
+ * readers speak, waits while somebody reads or reaches for it, and goes by Escape; a question is a
+ * modal dialog, Escape is its no. Either gives the focus back to where it came from.
+ *
+ * While a modal dialog is open, ours or the page's, all that is not inside it is inert. So the
+ * toasts go into it for that time.
  *
  * @module
  */
@@ -35,7 +38,11 @@ export function notify({ message = "", title, kind = "info", position = "top-rig
     if (!toast.contains(/** @type {Node | null} */ (relatedTarget))) before = relatedTarget;
   });
   close.addEventListener("click", dismiss);
-  toast.addEventListener("keydown", (event) => event.key === "Escape" && dismiss());
+  toast.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    event.preventDefault(); // or a dialog around it would be closed by it
+    dismiss();
+  });
   if (duration > 0) {
     // Whoever reads or reaches for it has all the time in the world.
     let timer = setTimeout(dismiss, duration);
@@ -56,13 +63,31 @@ function oneOf(known, given, what, instead) {
   return instead;
 }
 
+/** Where toasts appear: one place for each corner that was needed. @type {Map<string, HTMLElement>} */
+const regions = new Map();
+
 /** The place toasts of one corner appear in. @param {string} position */
 function region(position) {
-  const known = document.querySelector(`.gr-toasts.gr-${position}`);
-  if (known) return known;
-  const made = element("section", { class: `gr-toasts gr-${position}`, "aria-label": "Notifications" });
-  document.body.append(made);
-  return made;
+  if (!regions.size) {
+    // A dialog opens in front of them.
+    document.addEventListener("toggle", ({ target }) => target instanceof HTMLDialogElement && comeForward(), true);
+  }
+  const attributes = { class: `gr-toasts gr-${position}`, "aria-label": "Notifications", popover: "manual" };
+  const place = regions.get(position) ?? element("section", attributes);
+  regions.set(position, place);
+  comeForward();
+  return place;
+}
+
+/** Put all toasts in front of everything, and inside the modal dialog that is open, if there is one. */
+function comeForward() {
+  const dialog = [...document.querySelectorAll("dialog:modal")].at(-1);
+  for (const place of regions.values()) {
+    if (place.parentNode === (dialog ?? document.body)) continue;
+    (dialog ?? document.body).append(place);
+    place.showPopover?.(); // into the top layer
+  }
+  dialog?.addEventListener("close", comeForward, { once: true });
 }
 
 /** The questions that stand open, by client and by the number of the call. @type {WeakMap<object, Map<number, () => void>>} */

@@ -19,6 +19,11 @@ gr.init_state(
         "plan": "free",
         "title": "one",
         "draft": "",
+        "busy": False,
+        "idle": True,
+        "message": "",
+        "messages": [],
+        "shouted": "",
     }
 )
 
@@ -33,6 +38,22 @@ def put_in(state: Any, payload: list[str]) -> None:
 
 def refuse(state: Any) -> None:
     raise ValueError("not so")
+
+
+def set_busy(state: Any, payload: bool) -> None:
+    state.update(busy=payload, idle=not payload)
+
+
+def say(state: Any, payload: dict[str, str]) -> None:
+    """A chat: what was said is in the list, and the field is for the next."""
+    if payload["message"].startswith("rude"):
+        raise ValueError("not here")
+    state["messages"] = [*state["messages"], payload["message"]]
+    state["message"] = ""
+
+
+def shout(state: Any, payload: str) -> None:
+    state["shouted"] = payload.upper()
 
 
 def write(state: Any, payload: str) -> None:

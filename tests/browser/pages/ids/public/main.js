@@ -1,0 +1,4 @@
+import { connect } from "./greenroom.js";
+
+globalThis.gr = connect();
+gr.bind(document);
