@@ -213,8 +213,9 @@ class Client:
 
         It raises :class:`Refused`, whose ``code`` is the server's (``busy``, ``handler_error``
         ...), ``lost`` (it may or may not have run) or ``offline`` (it was never sent), and
-        :class:`Timeout` after ``timeout`` seconds. Cancelling the future cancels the call: what
-        waits never runs, what runs is told.
+        :class:`Timeout` after ``timeout`` seconds. That, and cancelling the future, cancels the
+        call: what waits never runs, an async handler is cancelled and undone, a sync one sees
+        ``gr.cancelled()``.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         entry = self._submit(event, data, context=context, tag=future)
@@ -361,8 +362,7 @@ class Client:
     def _expire(self, entry: Entry, kind: str, timeout: float) -> None:
         if not entry.tag.done():
             entry.tag.set_exception(Timeout(f"{kind} was not answered within {timeout} s"))
-        self._link.withdraw(entry)
-        self._pump()
+        self._cancel(entry)
 
     def _cancel(self, entry: Entry) -> None:
         if not self._link.withdraw(entry) and not entry.done and self._link.state != State.CLOSED:

@@ -235,18 +235,22 @@ def test_time_outs_and_cancelling(arun: Run) -> None:
     async def story() -> None:
         stage = Stage()
         async with stage.live() as client:
-            slow = client.call("add", 1, timeout=2)
-            await stage.later(2)
+            slow = client.call("add", 1, timeout=0.5)
+            await stage.later(0.5)
             with pytest.raises(Timeout):
                 await slow
+            assert stage.heard() == [
+                {"type": "add", "id": 1, "data": 1},
+                {"type": "gr:cancel", "id": 2, "data": {"id": 1}},
+            ]
             await stage.result(2, 1)  # too late, and no harm
-            stage.heard()
+            await stage.result(3, 2, False)
             running = client.call("add", 2)
             running.cancel()
             await settle()
             assert stage.heard() == [
-                {"type": "add", "id": 2, "data": 2},
-                {"type": "gr:cancel", "id": 3, "data": {"id": 2}},
+                {"type": "add", "id": 3, "data": 2},
+                {"type": "gr:cancel", "id": 4, "data": {"id": 3}},
             ]
             await stage.cut()
             waiting = client.call("add", 3)
@@ -256,8 +260,8 @@ def test_time_outs_and_cancelling(arun: Run) -> None:
             with pytest.raises(Timeout):
                 await expired
             await stage.later(1)
-            assert stage.heard() == [hello("T1", "L1", 2)]
-            sent = await stage.welcome(resumed=True, seq=2, ack=3)
+            assert stage.heard() == [hello("T1", "L1", 3)]
+            sent = await stage.welcome(resumed=True, seq=3, ack=4)
             assert sent == []  # neither was ever said
 
     arun(story)
