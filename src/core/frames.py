@@ -77,13 +77,13 @@ def _misfit(value: object, name: object, kind: object) -> TypeError:
 
 def _copied(value: Any, room: int = MAX_DEPTH) -> Any:
     """The value, with plain containers of its own."""
-    kind: Any = type(value)
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind not in (list, dict, tuple):
         return value
     if not room:
         raise ValueError(f"a value nested deeper than {MAX_DEPTH}, or containing itself")
     if kind is dict:
-        return {key: _copied(item, room - 1) for key, item in value.items()}
+        return dict(zip(value, [_copied(item, room - 1) for item in value.values()], strict=True))
     return kind([_copied(item, room - 1) for item in value])
 
 
@@ -93,8 +93,12 @@ def _keeps(cell: Any, value: Any) -> bool:
         return _below_second(cell) == _below_second(value)  # coarse columns cut it off
     if isinstance(value, timedelta) and isinstance(cell, timedelta):
         return cell == value
+    return _keeps_number(cell, value)
+
+
+def _keeps_number(cell: Any, value: Any) -> bool:
     cell = getattr(cell, "item", lambda: cell)()  # NumPy would compare rounded numbers
-    if not isinstance(cell, (float, complex)):
+    if type(cell).__name__ not in ("float", "complex"):
         return True
     if isinstance(value, str):
         try:
