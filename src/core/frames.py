@@ -77,14 +77,15 @@ def _misfit(value: object, name: object, kind: object) -> TypeError:
 
 def _copied(value: Any, room: int = MAX_DEPTH) -> Any:
     """The value, with plain containers of its own."""
-    kind: Any = value.__class__
+    kind = value.__class__
     if kind not in (list, dict, tuple):
         return value
     if not room:
         raise ValueError(f"a value nested deeper than {MAX_DEPTH}, or containing itself")
     if kind is dict:
         return {key: _copied(item, room - 1) for key, item in value.items()}
-    return kind([_copied(item, room - 1) for item in value])
+    items = [_copied(item, room - 1) for item in value]
+    return items if kind is list else tuple(items)
 
 
 def _keeps(cell: Any, value: Any) -> bool:
