@@ -108,9 +108,10 @@ def _state_in(value: Any, room: int = MAX_DEPTH) -> State | None:
     """A state in a plain container, if there is one."""
     if isinstance(value, State):
         return value
-    if not isinstance(value, CONTAINERS) or isinstance(value, bytearray) or not room:
+    kind: Any = type(value)
+    if not issubclass(kind, CONTAINERS) or not room:
         return None
-    items: Any = value.values() if isinstance(value, dict) else value
+    items = value.values() if issubclass(kind, dict) else value
     inner = (_state_in(item, room - 1) for item in items)
     return next((found for found in inner if found is not None), None)
 
