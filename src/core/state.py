@@ -108,7 +108,7 @@ def _state_in(value: Any, room: int = MAX_DEPTH) -> State | None:
     """A state in a plain container, if there is one."""
     if isinstance(value, State):
         return value
-    kind: Any = type(value)
+    kind: Any = value.__class__
     if not issubclass(kind, CONTAINERS) or not room:
         return None
     items = value.values() if issubclass(kind, dict) else value
