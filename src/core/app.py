@@ -25,7 +25,7 @@ from types import MappingProxyType, ModuleType, TracebackType
 from typing import Any, Final, Self, TypeGuard, overload
 
 from ._counts import Counts
-from ._fast import current_turn
+from ._turn import current_turn
 from .beside import Seat
 from .budget import Budget
 from .bus import Bus

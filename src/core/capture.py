@@ -25,7 +25,7 @@ from threading import current_thread, main_thread
 from types import FrameType, TracebackType
 from typing import Any, Final, Protocol, Self, TextIO, cast
 
-from ._fast import current_turn
+from ._turn import current_turn
 
 __all__ = [
     "OURS",

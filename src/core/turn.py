@@ -30,7 +30,8 @@ from functools import partial
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ._fast import Turn, current_turn, enter_turn, hop, leave_turn
+from ._scheduler import hop
+from ._turn import Turn, current_turn, enter_turn, leave_turn
 from .answers import Answer
 from .errors import BadHandler, WouldBlock
 from .types import Lane, Place
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
     from types import TracebackType
 
-    from ._fast import Actor, CallPlan, Message
+    from ._actor import Actor
+    from ._turn import CallPlan, Message
     from .scheduler import Scheduler
 
 __all__ = ["HeldTurn", "Part", "cancelled", "current_turn", "drive", "run_subscribers"]

@@ -12,7 +12,7 @@ from tests.support.until import eventually
 from greenroom import App, cancelled
 from greenroom.adapters import memory
 from greenroom.client import connect
-from greenroom.core._fast import Actor
+from greenroom.core._actor import Actor
 
 
 def waits(session: Any) -> Callable[[], bool]:
