@@ -147,7 +147,7 @@ def test_a_client_cancels_what_it_called(arun: Any) -> None:
     """The rows of "Cancelling": an async handler, a sync one, one that waits."""
 
     async def story() -> None:
-        begun, ran = asyncio.Event(), []
+        begun, ran, clock = asyncio.Event(), [], ManualClock()
         loop = asyncio.get_running_loop()
 
         async def think(state: Any) -> None:
@@ -167,9 +167,18 @@ def test_a_client_cancels_what_it_called(arun: Any) -> None:
 
         async with (
             App(state={"x": 0}, handlers=[think, compute, quick]) as app,
-            connect(lambda: memory.connect(app)) as client,
+            connect(lambda: memory.connect(app), clock=clock) as client,
         ):
             (session,) = app.sessions.values()
+            impatient = client.call("think", timeout=2)
+            await begun.wait()
+            clock.advance(2)
+            with pytest.raises(Timeout):
+                await impatient
+            assert await client.call("quick") is None  # the session is free again
+            assert session.state["x"] == 0
+            begun.clear()
+            ran.clear()
             thinking = client.call("think")
             await begun.wait()
             waiting = client.call("quick")

@@ -40,6 +40,7 @@ __all__ = ["Client", "Off", "Status", "connect"]
 Status = Literal["connecting", "live", "offline", "closed"]
 Off = Callable[[], None]
 
+FIRST_STATE: Final = 30.0  # seconds
 BACK_OFF: Final = 0.25  # seconds, doubling
 BACK_OFF_MAX: Final = 10.0
 LATE_EVENTS: Final = 100  # that wait for a handler
@@ -57,10 +58,16 @@ def connect(
     token: str | None = None,
     binary: bool = True,
     downloads: str | Path | None = None,
+    timeout: float | None = FIRST_STATE,
     clock: Clock | None = None,
     random: Callable[[], float] = random_module.random,
 ) -> Client:
     """A client for ``async with``; inside, the first state is there.
+
+    Until it is, ``async with`` tries again and again, at most ``timeout`` seconds (30; None: for
+    ever); then it raises :class:`Timeout`, which says what was in the way. It raises
+    :class:`Closed` at once when the server refuses for good. A connection that was there once is
+    sought for ever.
 
     ``target`` is a URL (that of the WebSocket, or ``http://host:port`` as ``greenroom run`` prints
     it), or a function that returns a :class:`~greenroom.client.duplex.Duplex` (or
@@ -75,6 +82,7 @@ def connect(
         token=token,
         binary=binary,
         downloads=downloads,
+        timeout=timeout,
         clock=clock,
         random=random,
     )
@@ -91,10 +99,14 @@ class Client:
         token: str | None = None,
         binary: bool = True,
         downloads: str | Path | None = None,
+        timeout: float | None = FIRST_STATE,
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
         self._dial = dialer_of(target)
+        self._where = target if isinstance(target, str) else "the other end"
+        self._patience = timeout
+        self._trouble = ""  # why the last connection failed or ended
         self._link = Link(label=label, token=token, binary=binary)
         self._mirror = Mirror()
         self._given_clock = clock
@@ -127,13 +139,18 @@ class Client:
         loop = asyncio.get_running_loop()
         self._clock = self._given_clock or LoopClock(loop)
         self._ready = loop.create_future()
-        self._dial_at = self._clock.time()
+        self._dial_at = now = self._clock.time()
+        patience = self._patience
+        timer = None if patience is None else self._clock.call_at(now + patience, self._give_up)
         self._pump()
         try:
             await self._ready
         except BaseException:
             await self.close()
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
         return self
 
     async def __aexit__(
@@ -143,6 +160,17 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    def _give_up(self) -> None:
+        """The time for the first state is over."""
+        if not self._ready.done():
+            self._ready.set_exception(
+                Timeout(
+                    f"no state from {self._where} within {self._patience:g} s "
+                    f"({self._trouble or 'it says nothing'}): is the server running, and is this "
+                    "its address? connect(..., timeout=None) goes on trying"
+                )
+            )
 
     async def close(self) -> None:
         """Leave for good: the link is forgotten, the session stays for its time to live."""
@@ -213,8 +241,9 @@ class Client:
 
         It raises :class:`Refused`, whose ``code`` is the server's (``busy``, ``handler_error``
         ...), ``lost`` (it may or may not have run) or ``offline`` (it was never sent), and
-        :class:`Timeout` after ``timeout`` seconds. Cancelling the future cancels the call: what
-        waits never runs, what runs is told.
+        :class:`Timeout` after ``timeout`` seconds. That, and cancelling the future, cancels the
+        call: what waits never runs, an async handler is cancelled and undone, a sync one sees
+        ``gr.cancelled()``.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         entry = self._submit(event, data, context=context, tag=future)
@@ -361,8 +390,7 @@ class Client:
     def _expire(self, entry: Entry, kind: str, timeout: float) -> None:
         if not entry.tag.done():
             entry.tag.set_exception(Timeout(f"{kind} was not answered within {timeout} s"))
-        self._link.withdraw(entry)
-        self._pump()
+        self._cancel(entry)
 
     def _cancel(self, entry: Entry) -> None:
         if not self._link.withdraw(entry) and not entry.done and self._link.state != State.CLOSED:
@@ -444,6 +472,7 @@ class Client:
 
     def _on_retry(self, how: str, after: float | None, code: str, message: str) -> None:
         now = self._clock.time()
+        self._trouble = f"{code} {message}".strip()
         # A connection that outlived the wait before it starts the count anew.
         if self._live_since is not None and now - self._live_since > self._waited:
             self._attempt = 0
@@ -453,8 +482,7 @@ class Client:
         self._not_before = now + (after or 0.0)
         self._dial_at = None if how == "never" else self._not_before + self._waited
         if how == "never" and not self._ready.done():
-            why = f"{code} {message}".strip()
-            self._ready.set_exception(Closed(f"the server refused for good: {why}"))
+            self._ready.set_exception(Closed(f"the server refused for good: {self._trouble}"))
 
     # -- callbacks --------------------------------------------------------------------------
 

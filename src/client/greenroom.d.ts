@@ -104,7 +104,7 @@ export interface SendOptions {
 }
 
 export interface CallOptions extends SendOptions {
-  /** Seconds to wait for the answer. What was sent may still run. */
+  /** Seconds to wait for the answer. Then the call is cancelled: what waits never runs, what runs is told. */
   timeout?: number;
   /** Cancels: what waits never runs, what runs is told. */
   signal?: AbortSignal;

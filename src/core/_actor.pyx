@@ -166,7 +166,7 @@ cdef class Actor(Runnable):
             return "queued" if self.remove(message) else None
         turn = self.running
         if turn is not None and turn.message is message and not turn.ended:
-            turn.cancelled = True
+            turn.cancel()
             if turn.task is not None:
                 turn.task.cancel()
             return "running"

@@ -118,8 +118,8 @@ cdef int put_back(
         return 0
     if type(record) is Grown:
         tail = <Grown> record
-        value = tail.items
-        if PyList_GET_SIZE(tail.items) > tail.size:
+        value = tail.items if tail.was is None else tail.was
+        if value is tail.items and PyList_GET_SIZE(tail.items) > tail.size:
             trash.append(PyList_GetSlice(tail.items, tail.size, PyList_GET_SIZE(tail.items)))
             PyList_SetSlice(tail.items, tail.size, PyList_GET_SIZE(tail.items), [])
     if isinstance(value, State):

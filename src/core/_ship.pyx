@@ -470,6 +470,7 @@ cdef int keep_waiting(Shipment shipment, str key, object record) except -1:
     if type(record) is Grown:  # the record of T may be the same object
         copy = grown((<Grown> record).items, (<Grown> record).whole)
         copy.size = (<Grown> record).size
+        copy.was = (<Grown> record).was
         record = copy
     shipment.kept[key] = record
     return 0

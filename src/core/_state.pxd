@@ -45,6 +45,7 @@ cdef class Field:
 cdef class Grown:
     cdef list items  # the list itself
     cdef Py_ssize_t size  # how long it was
+    cdef list was  # None, or the list that others hold too: it stayed as it was, items is a copy
     cdef bint whole  # it was assigned again as well: send all of it
 
 

@@ -193,10 +193,16 @@ class State:
         """A copy that can be serialised: what a client has, without private keys."""
 
     def append(self, key: str, item: Any) -> None:
-        """Append to the list at ``key``; clients get the item, not the list."""
+        """Append to the list at ``key``; clients get the item, not the list.
+
+        A list that anything else holds, another key say, stays as it is: a copy of it grows.
+        """
 
     def extend(self, key: str, items: Iterable[Any]) -> None:
-        """Append several items to the list at ``key``; clients get the items, not the list."""
+        """Append several items to the list at ``key``; clients get the items, not the list.
+
+        A list that anything else holds, another key say, stays as it is: a copy of it grows.
+        """
 
     def update(
         self,

@@ -51,6 +51,9 @@ cdef extern from "Python.h":
     PyObject* PyDict_GetItemWithError(object mapping, object key) except? NULL
     PyObject* PyDict_SetDefault(object mapping, object key, object value) except NULL
     object PyUnicode_FromObject(object text)
+    Py_ssize_t Py_REFCNT(PyObject* thing) noexcept
+    int PyGC_Disable() noexcept
+    int PyGC_Enable() noexcept
 
 cdef int LIMIT = _MAX_DEPTH
 
@@ -182,6 +185,42 @@ cdef Grown grown(list items, bint whole):
     record.size = PyList_GET_SIZE(items)
     record.whole = whole
     return record
+
+
+cdef bint lone(State node, str key, PyObject* items, Py_ssize_t mine):
+    """Whether nothing holds a list but its key, that key's records and ``mine`` of the caller.
+
+    So a list that lies at a second key, in another session or in a global is none. The count may be
+    too high for a moment (another thread reads it), which costs a copy, but never too low.
+    """
+    cdef PyObject* late = NULL
+    cdef PyObject* early = NULL
+    cdef Py_ssize_t known = 1 + mine
+    if node.log is not None:
+        late = PyDict_GetItemWithError(node.log, key)
+    if node.prev is not None:
+        early = PyDict_GetItemWithError(node.prev, key)
+    known += late == items or held_by(late, items)
+    known += early == items or (early != late and held_by(early, items))
+    return Py_REFCNT(items) <= known
+
+
+cdef inline bint held_by(PyObject* record, PyObject* items) noexcept:
+    return (
+        record != NULL
+        and type(<object> record) is Grown
+        and <PyObject*> (<Grown> <object> record).items == items
+    )
+
+
+cdef int move_records(State node, str key, list items, list copy) except -1:
+    """The records of a key that tell how its list grew tell it of a copy from now on."""
+    cdef PyObject* record
+    for log in (node.log, node.prev):
+        record = NULL if log is None else PyDict_GetItemWithError(log, key)
+        if held_by(record, <PyObject*> items):
+            (<Grown> <object> record).items = copy
+    return 0
 
 
 @cython.final
@@ -1013,7 +1052,9 @@ cdef class State:
         cdef PyObject* found
         cdef Grown spare
         cdef list target, before
+        cdef list grows  # the list that grows: the target, or a copy where others hold that too
         cdef Py_ssize_t size
+        cdef bint collecting
         refuse(self, name, TypeError)
         take_in(items, self.where, name, self.journal, False)
         value = self.read(name)
@@ -1025,31 +1066,52 @@ cdef class State:
                 "lists can be appended to"
             )
         target = <list> value
+        value = None  # `lone` counts references
         spare = grown(target, False)
         before = list(target) if self.journal is not None and self.journal.alert else None
         self.admit()
         found = PyDict_GetItemWithError(self.d, name)
         if found != <PyObject*> target:
             raise RuntimeError(f"{name} was replaced while it was appended to")
-        record = PyDict_GetItemWithError(self.log, name)
         size = PyList_GET_SIZE(target)
+        if lone(self, name, found, 2):  # `spare` and `target`
+            grows = target
+        else:
+            collecting = PyGC_Disable()
+            try:
+                grows = PyList_GetSlice(target, 0, size)
+                move_records(self, name, target, grows)
+            finally:
+                if collecting:
+                    PyGC_Enable()
+        spare.items = grows
+        spare.was = None if grows is target else target
         spare.size = size
+        record = PyDict_GetItemWithError(self.log, name)
         if record == NULL:
             PyDict_SetItem(self.log, name, spare)
-        elif record == <PyObject*> target:  # it was assigned to itself: what it was is unknown
-            spare.whole = True
+        elif record == <PyObject*> target and grows is target:
+            spare.whole = True  # it was assigned to itself: what it was is unknown
             PyDict_SetItem(self.log, name, spare)
-        PyList_SetSlice(target, size, size, items)
+        PyList_SetSlice(grows, size, size, items)
+        if grows is not target:
+            PyDict_SetItem(self.d, name, grows)
         if self.journal.alert:
-            hooks.told(self, name, before, True, target, True)
+            hooks.told(self, name, before, True, grows, True)
         return 0
 
     def append(self, key, item):
-        """Append to the list at ``key``; clients get the item, not the list."""
+        """Append to the list at ``key``; clients get the item, not the list.
+
+        A list that anything else holds, another key say, stays as it is: a copy of it grows.
+        """
         self.grow(key, [item])
 
     def extend(self, key, items):
-        """Append several items to the list at ``key``; clients get the items, not the list."""
+        """Append several items to the list at ``key``; clients get the items, not the list.
+
+        A list that anything else holds, another key say, stays as it is: a copy of it grows.
+        """
         self.grow(key, list(items))
 
     def update(self, values=(), /, **more):

@@ -52,12 +52,14 @@ cdef class Turn:
     cdef public double started       # on the scheduler's clock
     cdef public double pushed        # when it was last shipped in part; 0: never
     cdef public bint cancelled       # what gr.cancelled() says
+    cdef public object wake          # ends the wait of a thread for a turn, in here; None: no wait
     cdef public bint timed_out       # cancelled because of Settings.turn_timeout
     cdef readonly bint concurrent    # a job beside the turns: reads only, emits at once
     cdef readonly bint ended
     cdef public bint reported             # the sweep has said that it exceeds turn_timeout
     cdef object face                 # what the slot STATE gives; None until asked for
     cdef dict told                   # what the slot CONTEXT gives; None until asked for
+    cpdef object cancel(self)
     cdef object get_state(self)
     cdef dict get_context(self)
 

@@ -86,6 +86,7 @@ class Turn:
     timed_out: bool
     reported: bool
     variables: Context | None
+    wake: Callable[[], object] | None
     def __init__(
         self,
         session: Any = None,
@@ -124,6 +125,11 @@ class Turn:
     @property
     def label(self) -> str:
         """The label of the view the message came from."""
+    def cancel(self) -> None:
+        """Make ``cancelled`` true, and call ``wake``: a thread waits for a turn. Any thread.
+
+        Its task is not cancelled by this.
+        """
     def end(self) -> None:
         """Mark it as over. The runner's; what outlives the turn sees ``ended``."""
 

@@ -162,6 +162,13 @@ cdef class Turn:
         """The label of the view the message came from."""
         return self.message.label
 
+    cpdef object cancel(self):
+        """Tell what runs in it, and end the wait of its thread for a turn. Any thread."""
+        self.cancelled = True
+        wake = self.wake
+        if wake is not None:
+            wake()
+
     def end(self):
         """Mark it as over. The runner's; what outlives the turn sees ``ended``."""
         self.ended = True

@@ -21,6 +21,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from contextvars import ContextVar, Token
+from threading import current_thread, main_thread
 from types import FrameType, TracebackType
 from typing import Any, Final, Protocol, Self, TextIO, cast
 
@@ -128,11 +129,9 @@ class Router(io.TextIOBase):
     def write(self, text: str, /) -> int:
         try:
             written = self.real.write(text)
-        except OSError as error:
-            # Nobody reads it any more. That is no fault of the handler that prints.
-            if not self.copy(text):
+        except (OSError, ValueError) as error:
+            if not self.bears(error, self.copy(text)):
                 raise
-            _tell_of_loss(error)
             return len(text)
         if text:
             self.copy(text)
@@ -148,6 +147,19 @@ class Router(io.TextIOBase):
         found[0].printed(text, found[1])
         return True
 
+    def bears(self, error: Exception, kept: bool) -> bool:
+        """Whether to go on though the real stream failed, and say it once: it is read no more.
+
+        That is no fault of a handler, whose output is ``kept``, nor of a thread that an application
+        has started and that belongs to no turn. Other code, the commands say, learns of it.
+        """
+        if isinstance(error, ValueError) and not self.real.closed:
+            return False  # a text that the stream cannot encode
+        if self is not _router or (not kept and current_thread() is main_thread()):
+            return False
+        _tell_of_loss(error)
+        return True
+
     @property
     def buffer(self) -> Any:
         return _Bytes(self, self.real.buffer)
@@ -159,10 +171,9 @@ class Router(io.TextIOBase):
     def flush(self) -> None:
         try:
             self.real.flush()
-        except OSError as error:
-            if self is not _router or destination() is None:
+        except (OSError, ValueError) as error:
+            if not self.bears(error, destination() is not None):
                 raise
-            _tell_of_loss(error)
 
     def close(self) -> None:
         """Not ours to close: the interpreter closes the real stream."""
@@ -213,10 +224,9 @@ class _Bytes:
         text = bytes(data).decode(self._router.encoding or "utf-8", "replace")
         try:
             written: int = self._real.write(data)
-        except OSError as error:  # as above
-            if not self._router.copy(text):
+        except (OSError, ValueError) as error:
+            if not self._router.bears(error, self._router.copy(text)):
                 raise
-            _tell_of_loss(error)
             return len(data)
         self._router.copy(text)
         return written
@@ -236,7 +246,7 @@ class _Nowhere(io.TextIOBase):
         return len(text)
 
 
-def _tell_of_loss(error: OSError) -> None:
+def _tell_of_loss(error: Exception) -> None:
     """Say once that stdout is gone; where it is heard is the business of logging."""
     global _lost
     if not _lost:

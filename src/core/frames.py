@@ -3,21 +3,31 @@
 Whoever has a frame has its library. Each function returns a new table and leaves the given one as
 it is, so that who holds the old one (a caller, a rollback, another thread) goes on with it.
 
-The types of columns stay. A value is converted to its column's type where nothing is lost. A
-fraction makes a column of whole numbers one of fractions, a missing value makes pandas' whole
-numbers and truth values nullable; anything else is refused. Missing values are None in records.
+The types of columns stay. A value is converted to its column's type where nothing is lost but the
+digits that fractions of that type never have. A fraction makes a column of whole numbers one of
+fractions, a number that is too large for a narrow column makes it a wide one, a missing value makes
+pandas' whole numbers and truth values nullable; anything else is refused. Missing values are None
+in records.
+
+Lists, dicts and tuples in cells are copied on their way in and out: nobody else holds what is in
+the table, and nobody changes it without an edit. Other objects are shared.
 """
 
 from __future__ import annotations
 
+import operator
 import reprlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
+
+from .types import MAX_DEPTH
 
 __all__ = ["Rows", "rows_of"]
 
 Record = dict[str, Any]
+INFINITE: Final = float("inf")
 
 
 class Rows(Protocol):
@@ -65,6 +75,47 @@ def _misfit(value: object, name: object, kind: object) -> TypeError:
     )
 
 
+def _copied(value: Any, room: int = MAX_DEPTH) -> Any:
+    """The value, with plain containers of its own."""
+    kind = value.__class__
+    if kind not in (list, dict, tuple):
+        return value
+    if not room:
+        raise ValueError(f"a value nested deeper than {MAX_DEPTH}, or containing itself")
+    if kind is dict:
+        return {key: _copied(item, room - 1) for key, item in value.items()}
+    items = [_copied(item, room - 1) for item in value]
+    return items if kind is list else tuple(items)
+
+
+def _keeps(cell: Any, value: Any) -> bool:
+    """Whether a cell has all of a number or time that was put into it."""
+    if isinstance(value, datetime) and isinstance(cell, datetime):
+        return _below_second(cell) == _below_second(value)  # coarse columns cut it off
+    if isinstance(value, timedelta) and isinstance(cell, timedelta):
+        return cell == value
+    return _keeps_number(cell, value)
+
+
+def _keeps_number(cell: Any, value: Any) -> bool:
+    cell = getattr(cell, "item", lambda: cell)()  # NumPy would compare rounded numbers
+    if type(cell).__name__ not in ("float", "complex"):
+        return True
+    if isinstance(value, str):
+        try:
+            value = int(value)
+        except ValueError:
+            return True  # the text of a fraction
+    try:
+        return bool(cell == operator.index(value))
+    except TypeError:
+        return abs(cell) != INFINITE or bool(abs(value) == INFINITE)
+
+
+def _below_second(moment: Any) -> tuple[int, int]:
+    return moment.microsecond, getattr(moment, "nanosecond", 0)
+
+
 # -- lists of records ---------------------------------------------------------------------------
 
 
@@ -78,7 +129,7 @@ class Records:
         return list(dict.fromkeys(name for record in data for name in record))
 
     def read(self, data: list[Record], at: int) -> Record:
-        return dict(data[at])
+        return {name: _copied(value) for name, value in data[at].items()}
 
     def add(self, data: list[Record], record: Mapping[str, Any]) -> list[Record]:
         return [*data, self._record(record)]
@@ -97,7 +148,7 @@ class Records:
         for name, value in record.items():  # pyright: ignore[reportUnknownVariableType]
             if not isinstance(name, str):
                 raise TypeError(f"the columns of a record are strings, not {name!r}")
-            found[name] = value
+            found[name] = _copied(value)
         return found
 
 
@@ -108,7 +159,13 @@ class Pandas:
     """A pandas frame. Rows go by position; only a default index is numbered anew."""
 
     def take(self, data: Any) -> Any:
-        return data.copy()
+        found = data.copy()
+        pd: Any = sys.modules["pandas"]
+        for i, dtype in enumerate(found.dtypes):
+            if pd.api.types.is_object_dtype(dtype):
+                cells = [_copied(cell) for cell in found.iloc[:, i].tolist()]
+                found.isetitem(i, pd.Series(cells, index=found.index, dtype=object))
+        return found
 
     def columns(self, data: Any) -> list[str]:
         return list(data.columns)
@@ -118,7 +175,7 @@ class Pandas:
         cells = [row.iloc[:, i].tolist()[0] for i in range(len(data.columns))]
         pd: Any = sys.modules["pandas"]
         return {
-            name: None if _is_missing(pd, cell) else cell
+            name: None if _is_missing(pd, cell) else _copied(cell)
             for name, cell in zip(data.columns, cells, strict=True)
         }
 
@@ -163,7 +220,16 @@ class Pandas:
             return pd.RangeIndex(len(index), len(index) + 1)
         if index.nlevels == 1 and pd.api.types.is_integer_dtype(index.dtype):
             label = int(index.max()) + 1 if len(index) else 0
-            return pd.Index([label], dtype=index.dtype, name=index.name)
+            wide = "Int64" if isinstance(index.dtype, pd.api.extensions.ExtensionDtype) else "int64"
+            for dtype in (index.dtype, wide):
+                try:
+                    return pd.Index([label], dtype=dtype, name=index.name)
+                except (ArithmeticError, TypeError, ValueError):  # it has no such number
+                    continue
+            raise ValueError(
+                f"a record cannot be added: its label would be {label}, and the frame's index is "
+                f"{index.dtype}: give the rows smaller labels, frame.reset_index()"
+            )
         raise ValueError(
             "a record cannot be added to a frame whose index is neither the default one nor whole "
             "numbers, for it has no label: make the index a column, frame.reset_index()"
@@ -177,9 +243,12 @@ def _is_numbered(index: Any) -> bool:
 
 def _fit_pandas(pd: Any, column: Any, value: Any) -> tuple[Any, Any]:
     """The column, widened if need be, and one of its type that has the value alone."""
+    value = _copied(value)
+    np: Any = sys.modules["numpy"]
     for widened in _widths(pd, column, value):
         try:
-            cell = pd.Series([value], dtype=widened.dtype)
+            with np.errstate(all="ignore"):  # what is lost is seen below
+                cell = pd.Series([value], dtype=widened.dtype)
             if _is_kept(pd, value, cell.iloc[0], widened.dtype):
                 return widened, cell
         except (ArithmeticError, TypeError, ValueError):
@@ -196,7 +265,10 @@ def _widths(pd: Any, column: Any, value: Any) -> Iterator[Any]:
     yield column
     kind = getattr(dtype, "kind", "O")
     nullable = isinstance(dtype, pd.api.extensions.ExtensionDtype)
-    if kind not in "biu" or isinstance(value, str):
+    if kind not in "biuf" or isinstance(value, str):
+        return
+    if kind == "f":
+        yield column.astype("Float64" if nullable else "float64")
         return
     if missing and not nullable:
         name = str(dtype)
@@ -223,7 +295,7 @@ def _is_kept(pd: Any, value: Any, cell: Any, dtype: Any) -> bool:
         return isinstance(value, str) or bool(cell == value)
     if types.is_string_dtype(dtype) and not types.is_object_dtype(dtype):
         return isinstance(value, str)
-    return True
+    return _keeps(cell, value)
 
 
 # -- polars -------------------------------------------------------------------------------------
@@ -286,7 +358,9 @@ def _fit_polars(pl: Any, column: Any, value: Any) -> Any:
             continue
         if dtype.is_integer() and found.dtype.is_float() and not _fits(column, found.dtype):
             continue
-        if (found[0] is None) == (value is None):
+        if dtype.is_float() and found.dtype.is_integer():
+            found = found.cast(pl.Float64)  # as it will be in that column
+        if (found[0] is None) == (value is None) and _keeps(found[0], value):
             return found
     raise _misfit(value, name, dtype)
 

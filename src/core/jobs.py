@@ -53,7 +53,7 @@ class Job:
         turn = self.turn
         if turn.ended:
             return False
-        turn.cancelled = True
+        turn.cancel()
         if self._scheduler.on_loop():
             self._interrupt()
         else:

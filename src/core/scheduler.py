@@ -146,7 +146,7 @@ class Scheduler(SchedulerCore):
             for turn in self.running_turns():
                 if turn.session in spare:
                     continue
-                turn.cancelled = True
+                turn.cancel()
                 if turn.task is not None:
                     turn.task.cancel()
         return left
@@ -458,7 +458,7 @@ class Scheduler(SchedulerCore):
 
     def _time_out(self, turn: Turn, age: float) -> None:
         turn.reported = True
-        turn.cancelled = True
+        turn.cancel()
         if turn.task is not None and not turn.message.hold:
             turn.timed_out = True
             turn.task.cancel()

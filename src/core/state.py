@@ -35,7 +35,7 @@ from ._patch import Patch
 from ._state import Shared, State, StateView
 from ._watch import Handle, set_subscriber_adapter
 from .subscribers import Subscriber
-from .types import Bytes
+from .types import MAX_DEPTH, Bytes
 
 __all__ = [
     "Handle",
@@ -104,6 +104,18 @@ def _kind(leaf: object) -> str:
     return type(leaf).__qualname__
 
 
+def _state_in(value: Any, room: int = MAX_DEPTH) -> State | None:
+    """A state in a plain container, if there is one."""
+    if isinstance(value, State):
+        return value
+    kind: Any = value.__class__
+    if not issubclass(kind, CONTAINERS) or not room:
+        return None
+    items = value.values() if issubclass(kind, dict) else value
+    inner = (_state_in(item, room - 1) for item in items)
+    return next((found for found in inner if found is not None), None)
+
+
 def _leaf_rule(leaf: Any, private: bool, path: str) -> bool:
     """True when each session needs its own copy of a template's leaf; raises when it cannot be had.
 
@@ -117,6 +129,15 @@ def _leaf_rule(leaf: Any, private: bool, path: str) -> bool:
     try:
         copy.deepcopy(leaf)
     except Exception as error:
+        inner = _state_in(leaf)
+        if inner is not None:
+            kind = _kind(inner)
+            raise TypeError(
+                f"the initial state's {path!r} ({_kind(leaf)}) has a {kind} in it, and what lies "
+                "in lists and the like is not tracked: put plain dicts there and assign the key "
+                f'again when one has changed, or put the states into a dict, {{"1": {kind}(...)}}, '
+                "of which every session has its own"
+            ) from None
         if private:
             return False
         raise TypeError(

@@ -35,7 +35,8 @@ class EditableTable(MutableValue):
         state["people"].add({"name": "Grace", "age": 45})
 
     Clients get a frame as an Arrow IPC stream, a list of records as a list, in which keys with a
-    leading underscore are private. The table takes a copy of what it is made of.
+    leading underscore are private. The table takes a copy of what it is made of, and of the lists,
+    dicts and tuples in its cells; what is read of those is a copy, so assign what you changed.
 
     Rows go by position, negative ones from the end: IndexError when there is none. A name that is
     no column of a frame is a KeyError, a value that does not fit its column a TypeError; records of

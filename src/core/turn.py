@@ -14,7 +14,9 @@ variables is not seen by later parts.
 Cut in the middle. Whatever raises unwinds the middlewares that have begun, innermost first; before
 the first of them is told, everything the turn has assigned so far is undone and its outbox emptied
 (unless ``Settings.on_error`` is "keep"). The core commits or rolls back at the end, on the thread
-where the last part ran.
+where the last part ran. A thread that waits for a turn when the one it runs in is cancelled leaves
+the queue and gets CancelledError (``Turn.wake``); a wait that begins later is one like any other,
+so that it can take a last turn to say so.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import contextlib
 import inspect
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, Token
+from functools import partial
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -400,20 +403,28 @@ class HeldTurn:
         by = waiter()
         if by is not None:
             begin_wait(by, self._session)
+        mine = [one for one in (current_turn(), _holder.get()) if one and not one.cancelled]
         try:
-            turn = self._queue().result()
+            turn = self._queue(mine).result()
         finally:
+            while mine:  # emptied, for what is raised through here may be the failure of one
+                mine.pop().wake = None
             if by is not None:
                 end_wait(by, self._session)
         assert turn is not None
         return self._open(turn)
 
-    def _queue(self) -> Answer:
+    def _queue(self, mine: list[Turn]) -> Answer:
         """Wait for a place in the mailbox. No frame that is raised through may keep the answer."""
         answer = Answer()
         message = self._scheduler.make_hold(answer)
-        answer.on_give_up(lambda: self._session.remove(message))
+        leave = partial(self._session.remove, message)  # answers it with CancelledError
+        answer.on_give_up(leave)
         self._session.post(message)
+        for one in mine:
+            one.wake = leave
+            if one.cancelled:  # just now
+                leave()
         return answer
 
     def __exit__(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -61,11 +62,13 @@ async def settle() -> None:
 class Stage:
     """A client, a clock that stands still, and all the lines that were dialled."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, timeout: float | None = None, **options: Any) -> None:
         self.lines: list[Line] = []
         self.clock = ManualClock()
         self.refuse = False
-        self.client = connect(self.dial, clock=self.clock, random=lambda: 0.5, **options)
+        self.client = connect(
+            self.dial, timeout=timeout, clock=self.clock, random=lambda: 0.5, **options
+        )
 
     def dial(self) -> Line:
         if self.refuse:
@@ -195,6 +198,62 @@ def test_an_address_without_a_websocket_is_an_error_and_no_wait(arun: Run, path:
     arun(story)
 
 
+def test_nobody_there_is_an_error_that_says_what_to_do(arun: Run) -> None:
+    async def story() -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # and nobody listens
+            address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+            clock = ManualClock()
+            client = connect(address, clock=clock)
+            entering = asyncio.ensure_future(client.__aenter__())
+            seen = asyncio.Event()
+            client.on_status(lambda status: seen.set() if status == "offline" else None)
+            await seen.wait()
+            clock.advance(30)
+            with pytest.raises(
+                Timeout, match=rf"no state from {address} within 30 s \(.*111.*\): is the server"
+            ):
+                await entering
+            assert (client.status, clock.pending) == ("closed", 0)
+
+    arun(story)
+
+
+def test_a_server_that_says_nothing_and_one_that_comes_too_late(arun: Run) -> None:
+    async def story() -> None:
+        silent, late = Stage(timeout=5), Stage(timeout=5)
+        late.refuse = True
+        entering = [asyncio.ensure_future(one.client.__aenter__()) for one in (silent, late)]
+        await settle()
+        for stage in (silent, late):
+            await stage.later(4.9)
+            assert stage.status != "closed"
+            await stage.later(0.1)
+            assert (stage.status, stage.clock.pending) == ("closed", 0)
+        with pytest.raises(Timeout, match=r"from the other end within 5 s \(it says nothing\)"):
+            await entering[0]
+        with pytest.raises(Timeout, match=r"within 5 s \(nobody there\)"):
+            await entering[1]
+
+    arun(story)
+
+
+def test_a_connection_that_was_there_is_sought_for_ever(arun: Run) -> None:
+    async def story() -> None:
+        stage = Stage(timeout=5)
+        async with stage.live() as client:
+            stage.refuse = True
+            await stage.cut()
+            for _ in range(100):
+                await stage.later(10)
+            assert client.status == "offline"
+            stage.refuse = False
+            await stage.later(15)
+            assert stage.heard() == [hello("T1", "L1", 1)]
+
+    arun(story)
+
+
 @pytest.mark.parametrize("path", ["", "/", "/ws"])
 def test_the_address_that_is_printed_is_one_to_connect_to(arun: Run, path: str) -> None:
     async def story() -> None:
@@ -235,18 +294,22 @@ def test_time_outs_and_cancelling(arun: Run) -> None:
     async def story() -> None:
         stage = Stage()
         async with stage.live() as client:
-            slow = client.call("add", 1, timeout=2)
-            await stage.later(2)
+            slow = client.call("add", 1, timeout=0.5)
+            await stage.later(0.5)
             with pytest.raises(Timeout):
                 await slow
+            assert stage.heard() == [
+                {"type": "add", "id": 1, "data": 1},
+                {"type": "gr:cancel", "id": 2, "data": {"id": 1}},
+            ]
             await stage.result(2, 1)  # too late, and no harm
-            stage.heard()
+            await stage.result(3, 2, False)
             running = client.call("add", 2)
             running.cancel()
             await settle()
             assert stage.heard() == [
-                {"type": "add", "id": 2, "data": 2},
-                {"type": "gr:cancel", "id": 3, "data": {"id": 2}},
+                {"type": "add", "id": 3, "data": 2},
+                {"type": "gr:cancel", "id": 4, "data": {"id": 3}},
             ]
             await stage.cut()
             waiting = client.call("add", 3)
@@ -256,8 +319,8 @@ def test_time_outs_and_cancelling(arun: Run) -> None:
             with pytest.raises(Timeout):
                 await expired
             await stage.later(1)
-            assert stage.heard() == [hello("T1", "L1", 2)]
-            sent = await stage.welcome(resumed=True, seq=2, ack=3)
+            assert stage.heard() == [hello("T1", "L1", 3)]
+            sent = await stage.welcome(resumed=True, seq=3, ack=4)
             assert sent == []  # neither was ever said
 
     arun(story)

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
@@ -425,6 +425,68 @@ def test_a_stdout_that_nobody_reads_any_more_fails_no_turn(
                     print("of nobody")  # who is no handler learns of it
                 with pytest.raises(BrokenPipeError):
                     sys.stdout.buffer.write(b"of nobody")
+        finally:
+            sys.stdout = before
+
+    arun(story)
+
+
+@pytest.mark.parametrize("how", ["pipe", "closed"])
+def test_nor_does_it_end_a_thread_of_the_application(
+    arun: Any, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: Any, /) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+        @property
+        def buffer(self) -> Any:
+            return self
+
+    ended: list[str] = []
+
+    def watch() -> None:
+        print("of no turn")
+        sys.stdout.buffer.write(b"of no turn")
+        sys.stdout.flush()
+        ended.append(threading.current_thread().name)
+
+    def start(session: Any) -> None:
+        print("of the turn")
+        thread = threading.Thread(target=watch, name="watch")  # without the context of the turn
+        thread.start()
+        thread.join()
+
+    async def story() -> None:
+        caplog.clear()
+        before, sys.stdout = sys.stdout, Gone() if how == "pipe" else io.TextIOWrapper(io.BytesIO())
+        try:
+            async with App(handlers=[start]) as app:
+                if how == "closed":
+                    cast("Any", sys.stdout).real.close()
+                session = app.open_session()
+                await session.ask("start")
+                assert ended == ["watch"]
+                assert [text for text in texts(session.log) if "turn" in text] == ["of the turn"]
+                lost = [r for r in caplog.records if "takes nothing any more" in r.message]
+                assert len(lost) == 1
+        finally:
+            sys.stdout = before
+
+    arun(story)
+
+
+def test_a_text_that_stdout_cannot_encode_is_an_error_of_who_prints_it(arun: Any) -> None:
+    def say() -> None:
+        print("caf\xe9")
+
+    async def story() -> None:
+        real = io.TextIOWrapper(io.BytesIO(), "ascii")
+        before, sys.stdout = sys.stdout, real
+        try:
+            async with App(handlers=[say]) as app:
+                with pytest.raises(UnicodeEncodeError):
+                    await app.open_session().ask("say")
         finally:
             sys.stdout = before
 

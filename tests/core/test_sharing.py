@@ -405,3 +405,26 @@ def test_a_copied_state_has_lists_of_its_own() -> None:
     state["a"]["deep"].append("rows", 9)
     for copied in (state["b"], other["a"], other["b"], replaced["a"], replaced["b"]):
         assert copied == {"rows": [1], "deep": {"rows": [2]}}
+
+
+class Row(State):
+    title: str = ""
+
+
+@pytest.mark.parametrize("key", ["rows", "_rows"])
+@pytest.mark.parametrize(
+    "value",
+    [[Row()], ({"row": Row()},), deque([[Row()]]), [State({"title": ""}), Row()]],
+    ids=["list", "tuple", "deque", "plain state"],
+)
+def test_a_state_in_a_list_is_refused_with_cures_that_work(key: str, value: Any) -> None:
+    kind = "State" if isinstance(value[0], State) and type(value[0]) is State else "Row"
+    with pytest.raises(TypeError, match=rf"'n\.{key}' .* has a {kind} in it, .*dicts.*{kind}\("):
+        Template({"n": {key: value}})
+    Template({"n": {key: [{"title": ""}]}})
+    cured = Template({"n": {key: {"1": Row()}}})
+    ledgers = [cured.open(), cured.open()]
+    for ledger in ledgers:
+        ledger.open()
+    ledgers[0].root["n"][key]["1"].title = "mine"
+    assert ledgers[1].root["n"][key]["1"].title == ""

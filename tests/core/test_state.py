@@ -226,6 +226,67 @@ def test_a_turns_appends_are_undone_by_truncation() -> None:
     assert state["l"] == [1, 2, 9]
 
 
+def test_a_list_under_two_keys_grows_at_the_one_that_is_appended_to() -> None:
+    ledger, state = opened({"x": [0], "n": {}})
+    ledger.ship()
+    state["n"]["y"] = state["x"]
+    state["z"] = [state["x"]]
+    assert patch_of(ledger) == {"=": {"/n/y": [0], "/z": [[0]]}}
+    ledger.open()
+    state.append("x", 1)
+    assert patch_of(ledger) == {"+": {"/x": [1]}}, "the new items alone, though others hold it"
+    ledger.open()
+    state["n"].extend("y", [2, 3])
+    assert patch_of(ledger) == {"+": {"/n/y": [2, 3]}}
+    assert state == {"x": [0, 1], "n": {"y": [0, 2, 3]}, "z": [[0]]}
+
+
+def test_a_list_that_is_given_away_in_the_middle_of_its_growth() -> None:
+    ledger, state = opened({"x": [0]})
+    ledger.ship()
+    state.append("x", 1)
+    state["y"] = state["x"]
+    state.append("x", 2)
+    state.append("y", 3)
+    assert patch_of(ledger) == {"=": {"/y": [0, 1, 3]}, "+": {"/x": [1, 2]}}
+    ledger.open()
+    state.append("x", 4)
+    state["y"] = state["x"]
+    state.append("x", 5)
+    ledger.rollback(True)
+    assert state == {"x": [0, 1, 2], "y": [0, 1, 3]}
+    assert patch_of(ledger) is None
+
+
+def test_a_list_that_nobody_else_holds_is_not_copied() -> None:
+    ledger, state = opened({"x": [0]})
+    state.append("x", 1)
+    before = id(state["x"])
+    for _ in range(3):
+        state.append("x", 2)  # with a record of this turn
+        ledger.commit(True)
+        ledger.open()
+        state.append("x", 3)  # with one of an earlier turn, that is not shipped
+        ledger.ship()
+        ledger.shipped()
+        state.append("x", 4)  # with none, or that of a push
+        state["x"] = state["x"]
+        state.append("x", 5)  # with the list itself as one
+    assert id(state["x"]) == before
+
+
+def test_what_an_application_holds_does_not_grow_with_the_state() -> None:
+    standard = ["a"]
+    _, one = opened()
+    _, other = opened()
+    one["rows"] = other["rows"] = standard
+    one.append("rows", "b")
+    assert (one["rows"], other["rows"], standard) == (["a", "b"], ["a"], ["a"])
+    seen = one["rows"]
+    one.append("rows", "c")
+    assert (one["rows"], seen) == (["a", "b", "c"], ["a", "b"])
+
+
 def test_self_assignment_of_a_nested_state_sends_all_of_it() -> None:
     ledger, state = opened({"n": {"a": 1, "m": {"b": [1]}, "_p": 1}})
     state["n"]["m"]["b"].append(2)

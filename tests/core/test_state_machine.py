@@ -296,6 +296,16 @@ class Story(RuleBasedStateMachine):
             node[key] = node[key]
             self.model.set(path, key, values[key])
 
+    @precondition(lambda self: self.model.in_turn)
+    @rule(source=PICK, goal=PICK, key=st.sampled_from(["l", "m", "new"]), inside=st.booleans())
+    def assign_a_list_twice(self, source: int, goal: int, key: str, inside: bool) -> None:
+        from_path, from_node = self.place(source)
+        to_path, to_node = self.place(goal)
+        values = self.model.node(from_path).get("l")
+        if isinstance(values, list) and str(values).count("[") < 8:
+            to_node[key] = [from_node["l"]] if inside else from_node["l"]
+            self.model.set(to_path, key, copy.deepcopy([values] if inside else values))
+
     @precondition(lambda self: not self.model.in_turn)
     @rule(pick=PICK, item=SCALARS)
     def change_in_place(self, pick: int, item: Any) -> None:

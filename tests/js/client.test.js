@@ -86,18 +86,21 @@ test("a call is answered, or fails with a code", async () => {
   await assert.rejects(bad, (error) => failure("busy")(error) && error.retryAfter === 0.5 && error.message === "full");
 });
 
-test("a call times out; what was not sent yet never is", async () => {
+test("a call times out; what was not sent yet never is, what was is cancelled", async () => {
   const stage = new Stage();
   const early = stage.gr.call("add", 1, { timeout: 2 });
   const checked = assert.rejects(early, failure("timeout"));
   await stage.clock.pass(2);
   await checked;
   stage.live();
-  const late = stage.gr.call("add", 2, { timeout: 2 });
-  assert.deepEqual(stage.sent, [{ type: "add", id: 1, data: 2 }]);
+  const late = stage.gr.call("add", 2, { timeout: 0.5 });
   const waiting = assert.rejects(late, failure("timeout"));
-  await stage.clock.pass(2);
+  await stage.clock.pass(0.5);
   await waiting;
+  assert.deepEqual(stage.sent, [
+    { type: "add", id: 1, data: 2 },
+    { type: "gr:cancel", id: 2, data: { id: 1 } },
+  ]);
   stage.say(result(2, 1, 2)); // too late, and no harm
 });
 

@@ -143,22 +143,21 @@ export class Greenroom {
     if (signal?.aborted) throw new GreenroomError("cancelled", "cancelled before it was sent");
     const { promise, resolve, reject } = withResolvers();
     const entry = this.#submit(type, data, { context, tag: { resolve, reject } });
-    const abort = () => {
+    const cancel = () => {
       if (!this.#link.withdraw(entry) && !entry.done) this.#submit("gr:cancel", { id: entry.id }, { tag: null });
       this.#pump();
     };
     const expire = () => {
       reject(new GreenroomError("timeout", `${type} was not answered within ${timeout} s`));
-      this.#link.withdraw(entry);
-      this.#pump();
+      cancel();
     };
     const timer = timeout === undefined ? null : this.#clock.setTimeout(expire, timeout * 1000);
-    signal?.addEventListener("abort", abort, { once: true });
+    signal?.addEventListener("abort", cancel, { once: true });
     try {
       return await promise;
     } finally {
       if (timer !== null) this.#clock.clearTimeout(timer);
-      signal?.removeEventListener("abort", abort);
+      signal?.removeEventListener("abort", cancel);
     }
   }
 
