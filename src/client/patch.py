@@ -203,7 +203,9 @@ class Mirror:
 
     def _become(self, root: dict[str, Any], touched: list[Path] | None) -> None:
         before, self.root = self.root, root
-        for path, watcher in list(self._watchers.values()):
+        for token, (path, watcher) in list(self._watchers.items()):
+            if token not in self._watchers:  # an earlier watcher ended it
+                continue
             value, previous = get(root, path), get(before, path)
             if value is not previous or (touched and _meant(path, touched)):
                 try:

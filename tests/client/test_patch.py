@@ -130,6 +130,21 @@ def test_watchers_hear_once_per_patch(caplog: pytest.LogCaptureFixture) -> None:
     assert [(path, value) for path, value, _ in heard if path] == [("a.b", None), ("a.c", None)]
 
 
+def test_a_watcher_that_another_one_ended_hears_nothing_more() -> None:
+    mirror = Mirror()
+    mirror.snapshot({"a": 1})
+    heard: list[str] = []
+
+    def first(*_: Any) -> None:
+        heard.append("first")
+        off()
+
+    mirror.watch("a", first)
+    off = mirror.watch("a", lambda *_: heard.append("second"))
+    mirror.patch({"=": {"/a": 2}})
+    assert heard == ["first"]
+
+
 def test_a_snapshot_tells_of_what_is_different() -> None:
     mirror = Mirror()
     mirror.snapshot({"same": {"n": [1]}, "other": 1})
