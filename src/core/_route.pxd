@@ -13,6 +13,8 @@ cdef class SessionCore(Actor):
     cdef public LinksCore _links      # from its first client on
     cdef public object _log           # SessionLog, or None
     cdef public double last_active    # on the app's clock
+    cdef public double created        # time.time()
+    cdef dict info                    # what the application noted about its user, or None
     cdef public bint acknowledged     # a client has shown that it is one
     cdef public bint by_hello         # opened by a client's hello, not by open_session
 
@@ -32,7 +34,6 @@ cdef class SessionCore(Actor):
 cdef class LinksCore:
     cdef readonly SessionCore session
     cdef readonly dict by_id          # id -> link; those that wait for their client too
-    cdef readonly dict connections    # link -> the connection that carries it
     cdef readonly Outlet outlet
 
     cpdef object push_patch(self, object patch)

@@ -28,12 +28,18 @@ class SessionCore(Actor):
     app: Any
     table: Any
     last_active: float
+    created: float
     acknowledged: bool
     by_hello: bool
     _listeners: Any
     _links: Any
     _log: Any
     def __init__(self, app: Any, id: str, ledger: Any) -> None: ...
+    @property
+    def userinfo(self) -> dict[str, Any]:
+        """What the verifiers and the application noted about its user; any thread."""
+    @userinfo.setter
+    def userinfo(self, noted: dict[str, Any]) -> None: ...
     def resolve(self, event: str, label: str) -> tuple[Any, ...]:
         """The handlers and callbacks of an event, in the order they run; empty for none."""
     def message(
@@ -99,7 +105,6 @@ class LinksCore:
     def __init__(self, session: SessionCore, outlet: Outlet) -> None: ...
     session: Any
     by_id: dict[str, Any]
-    connections: dict[Any, Any]
     @property
     def outlet(self) -> Outlet:
         """Where connections with something to send are noted."""

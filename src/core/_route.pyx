@@ -49,6 +49,20 @@ cdef class SessionCore(Actor):
         self.app = app
         self.table = app.handlers
 
+    @property
+    def userinfo(self):
+        """What the verifiers and the application noted about its user; any thread."""
+        cdef dict made
+        if self.info is None:
+            made = {}
+            if self.info is None:  # one stretch: what another thread was given is the one
+                self.info = made
+        return self.info
+
+    @userinfo.setter
+    def userinfo(self, dict noted not None):
+        self.info = noted
+
     cpdef tuple resolve(self, str event, str label):
         """The handlers and callbacks of an event, in the order they run; empty for none."""
         cdef tuple handlers
@@ -233,7 +247,6 @@ cdef class LinksCore:
         self.session = session
         self.outlet = outlet
         self.by_id = {}
-        self.connections = {}
 
     def post_event(self, Stream link not None, Request request not None, Py_ssize_t size):
         """Post what a client's frame of ``size`` bytes carries, or raise why not."""
@@ -253,14 +266,13 @@ cdef class LinksCore:
 
     cpdef object flush(self):
         """Every connected link may have something for its transport."""
-        for connection in self.connections.values():
-            self.outlet.touch(<ConnectionCore>connection)
+        for link in self.by_id.values():
+            self.flush_soon(<Stream>link)
 
     cpdef object flush_soon(self, Stream link):
         """The link may have something for its transport."""
-        connection = self.connections.get(link)
-        if connection is not None:
-            self.outlet.touch(<ConnectionCore>connection)
+        if link.connection is not None:
+            self.outlet.touch(<ConnectionCore?>link.connection)
 
 
 cdef class ConnectionCore:

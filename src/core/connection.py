@@ -75,7 +75,7 @@ class Connection(ConnectionCore):
         self.generation = 0  # of the session's tokens, when this connection was welcomed
         self._asked = app.clock.time()  # when it came, or said its last hello
         self._waiting = True  # for its first welcome
-        self.watched: float | None = None
+        self.watched: Any = None  # owned by Deadlines
         self._opening: asyncio.Task[None] | None = None
 
     # -- what the adapter calls ---------------------------------------------------------------

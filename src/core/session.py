@@ -90,6 +90,7 @@ SUBSCRIPTS = (
     "last_active",
 )
 
+NO_GROUPS: frozenset[str] = frozenset()  # each call would make another
 NO_LINKS: Mapping[str, ServerLink] = MappingProxyType({})
 
 #: Errors whose code and text are meant for clients; everything else is ``handler_error``.
@@ -135,12 +136,10 @@ class Session(Actions, SessionCore):
     __slots__ = (
         "_noticed",
         "cookies",
-        "created",
         "generation",
         "groups",
         "headers",
         "phase",
-        "userinfo",
         "watched",
     )
 
@@ -162,14 +161,13 @@ class Session(Actions, SessionCore):
         super().__init__(app, id, ledger)
         self.headers = headers
         self.cookies = cookies
-        self.userinfo: dict[str, Any] = {}
         self.generation = 0  # of its tokens; those of an earlier one have been revoked
         self.created = time.time()
         self.last_active = app.clock.time()
         self._noticed = 0  # of the messages it was sent, at the last look
         self.phase = "opening"
-        self.watched: float | None = None
-        self.groups: frozenset[str] = frozenset()
+        self.watched: Any = None  # owned by Deadlines
+        self.groups = NO_GROUPS
 
     def __getitem__(self, name: str) -> Any:
         if name in SUBSCRIPTS:
@@ -205,7 +203,7 @@ class Session(Actions, SessionCore):
         """The labels of its connected links, each once."""
         if self._links is None:
             return ()
-        return tuple(dict.fromkeys(link.label for link in self._links.connections))
+        return tuple(dict.fromkeys(link.label for link in self._links.connected()))
 
     @property
     def links(self) -> Mapping[str, ServerLink]:
@@ -629,7 +627,7 @@ class Session(Actions, SessionCore):
 
     def deadline(self) -> float | None:
         """When it ends if nobody comes; None while a client is connected, and once it is ending."""
-        if self.ended or (self._links is not None and self._links.connections):
+        if self.ended or (self._links is not None and self._links.connected()):
             return None
         settings = self.app.settings
         unused = self.by_hello and not self.acknowledged
