@@ -179,19 +179,19 @@ cdef inline void look_ahead(Actor first) noexcept:
     cdef Ledger ledger
     if type(actor.ledger) is Ledger:
         ledger = <Ledger> actor.ledger
-        if ledger.root.d is not None:
-            greenroom_prefetch(greenroom_dict_keys(<PyObject *> ledger.root.d))
+        if ledger.tree.d is not None:
+            greenroom_prefetch(greenroom_dict_keys(<PyObject *> ledger.tree.d))
     actor = actor.ready_next
     if actor is None:
         return
     if type(actor.ledger) is Ledger:
         ledger = <Ledger> actor.ledger
-        greenroom_prefetch(<void *> ledger.root.d)
+        greenroom_prefetch(<void *> ledger.tree.d)
     actor = actor.ready_next
     if actor is not None and type(actor.ledger) is Ledger:
         ledger = <Ledger> actor.ledger
         greenroom_prefetch(<void *> ledger.journal)
-        greenroom_prefetch(<void *> ledger.root)
+        greenroom_prefetch(<void *> ledger.tree)
 
 
 # ---------------------------------------------------------------------------- the ready queue
@@ -904,7 +904,7 @@ cdef class Core:
         turn.ledger = actor.ledger
         turn.app = self.app
         if type(actor.ledger) is Ledger:
-            turn.face = (<Ledger> actor.ledger).root
+            turn.face = (<Ledger> actor.ledger).known()
         actor.running = turn
         if message.hold:
             return self.give(turn)

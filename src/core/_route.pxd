@@ -13,6 +13,7 @@ cdef class SessionCore(Actor):
     cdef public LinksCore _links      # from its first client on
     cdef public object _log           # SessionLog, or None
     cdef public double last_active    # on the app's clock
+    cdef public double rests          # when its state is to rest, on the app's clock; or never
     cdef public double created        # time.time()
     cdef dict info                    # what the application noted about its user, or None
     cdef public bint acknowledged     # a client has shown that it is one

@@ -28,6 +28,7 @@ class SessionCore(Actor):
     app: Any
     table: Any
     last_active: float
+    rests: float
     created: float
     acknowledged: bool
     by_hello: bool

@@ -136,6 +136,8 @@ class Links(LinksCore):
         self.session.app.events.drop_link(link)
         self.session.view_event("view:closed", link)
         self._view_closed()
+        if all(each.state == EXPIRED for each in self.by_id.values()):
+            self.session.ledger.forget()  # whoever comes back begins with a snapshot
 
     def _view_closed(self) -> None:
         """With the last view that was asked go the questions to the user."""
