@@ -22,6 +22,9 @@ from cpython.object cimport PyObject
 
 from heapq import heapify, heappop, heappush
 
+cdef extern from "Python.h":
+    void PyObject_GC_UnTrack(PyObject* thing) noexcept
+
 __all__ = ["Deadlines"]
 
 cdef Py_ssize_t SMALL = 64
@@ -48,6 +51,12 @@ cdef object subject_of(PyObject* entry):
     return <object> subject
 
 
+cdef list unseen(list entries):
+    """Entries lead nowhere: the collector need not look at a hundred thousand of them."""
+    PyObject_GC_UnTrack(<PyObject*> entries)
+    return entries
+
+
 @cython.final
 cdef class Deadlines:
     """A heap of subjects by deadline, and the one timer that wakes it."""
@@ -61,7 +70,7 @@ cdef class Deadlines:
 
     def __init__(self, clock):
         self.clock = clock
-        self.heap = []
+        self.heap = unseen([])
         self.full = SMALL
 
     def __len__(self):
@@ -92,7 +101,7 @@ cdef class Deadlines:
         """Forget everything."""
         cdef list heap = self.heap
         cdef Py_ssize_t at
-        self.heap = []
+        self.heap = unseen([])
         for at in range(PyList_GET_SIZE(heap)):
             subject = subject_of(PyList_GET_ITEM(heap, at))
             if subject is not None:
@@ -114,7 +123,7 @@ cdef class Deadlines:
             else:
                 kept.append(<object> PyList_GET_ITEM(heap, at))
         heapify(kept)
-        self.heap = kept
+        self.heap = unseen(kept)
         self.full = max(SMALL, 2 * PyList_GET_SIZE(kept))
         return 0
 

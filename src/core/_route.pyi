@@ -73,6 +73,11 @@ class SessionCore(Actor):
         """A turn has ended: ship what it made. On the thread that ran it, once."""
     def ship(self, foreign: bool = False) -> Patch | None:
         """What clients do not have yet, as a patch; what cannot be encoded goes into the log."""
+    def enter_table(self) -> None:
+        """Its app holds it from now on, until ``over``.
+
+        So the collector has no use for looking at it, which takes long where there are many.
+        """
     def over(self) -> None:
         """It has closed: what it was given or has made holds it no longer.
 

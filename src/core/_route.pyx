@@ -32,6 +32,11 @@ from .errors import NotFound
 
 __all__ = ["TRANSPORT_ROOM", "ConnectionCore", "LinksCore", "Outlet", "SessionCore"]
 
+cdef extern from "Python.h":
+    bint PyObject_GC_IsTracked(PyObject* thing) noexcept
+    void PyObject_GC_Track(PyObject* thing) noexcept
+    void PyObject_GC_UnTrack(PyObject* thing) noexcept
+
 cdef Py_ssize_t ROOM = 64 * 1024  # a transport with more buffered is handed nothing
 cdef int INTERACTIVE = 1, NORMAL = 2        # types.Lane
 cdef bytes NULL_TEXT = b"null"
@@ -187,6 +192,14 @@ cdef class SessionCore(Actor):
             ledger.journal.shipping = False
         core.arm()
 
+    def enter_table(self):
+        """Its app holds it from now on, until ``over``.
+
+        So the collector has no use for looking at it, which takes long where there are many.
+        """
+        if PyObject_GC_IsTracked(<PyObject*> self):
+            PyObject_GC_UnTrack(<PyObject*> self)
+
     cpdef object over(self):
         """It has closed: what it was given or has made holds it no longer.
 
@@ -197,6 +210,8 @@ cdef class SessionCore(Actor):
         if self._log is not None:
             self._log.on_record = None
         (<Ledger> self.ledger).end()
+        if not PyObject_GC_IsTracked(<PyObject*> self):
+            PyObject_GC_Track(<PyObject*> self)
 
     cdef object encode_answer(self, Message message, object result):
         """The encoded result, or an Answer when something is wrong with it."""

@@ -473,6 +473,7 @@ class App:
         if userinfo:
             session.userinfo = dict(userinfo)
         self._sessions[session.id] = session
+        session.enter_table()
         self.counters["sessions_opened"] += 1
         session.begin(self.open_hooks)
         return session

@@ -55,6 +55,11 @@ class Links(LinksCore):
             self._beside = Beside(settings.inflight, settings.mailbox_bytes)
         return self._beside
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is no link, and nothing that one began goes on."""
+        return not (self.by_id or self.asked() or self._questions)
+
     def connected(self) -> list[ServerLink]:
         """The links that have a connection."""
         return [link for link in self.by_id.values() if link.connection is not None]

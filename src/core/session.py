@@ -653,6 +653,8 @@ class Session(Actions, SessionCore):
         if now >= self.rests:  # where it cannot rest it is looked at again, each time later
             idle = max(REST_AFTER, now - self.last_active)
             self.rests = FOREVER if self.ledger.rest() else now + idle
+            if self._links is not None and self._links.idle:
+                self._links = None
 
 
 class HookReply:
