@@ -50,6 +50,8 @@ cdef class ConnectionCore:
     cdef public bint closed
     cdef bint dirty                   # it waits in its outlet
     cdef readonly Outlet outlet
+    cdef public long long number      # of the connections of this app, in the order they were made
+    cdef public double asked          # when it came, or said its last hello
 
     cpdef object flush(self)
 

@@ -136,6 +136,8 @@ class ConnectionCore:
     link: Any
     links: Any
     closed: bool
+    number: int  # of the connections of this app, in the order they were made
+    asked: float  # when it came, or said its last hello
     def __init__(self, transport: Transport, outlet: Outlet) -> None: ...
     @property
     def outlet(self) -> Outlet:

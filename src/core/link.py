@@ -68,7 +68,6 @@ class ServerLink(Stream):
         "id",
         "settings",
         "text_bytes",
-        "watch",
     )
 
     def __init__(
@@ -98,7 +97,6 @@ class ServerLink(Stream):
         self.detached_at = now
         self.text_bytes = 0  # what the last packet, or the chunks it ended, came to
         self.acknowledged = False  # its client has shown that it takes what it is sent
-        self.watch: Any = None  # what looks at its deadline; owned by the links
         self._profile = PLAIN
         self._parts: Parts | None = None
         self._bad_at: tuple[float, ...] = ()

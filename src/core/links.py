@@ -32,13 +32,31 @@ __all__ = ["Links"]
 Encoded: TypeAlias = bytes | Segmented
 
 
+class SessionLink(ServerLink):
+    """A link of a session: looked at when its time comes, for pings, a dead peer, or its window."""
+
+    __slots__ = ("links", "watched")
+
+    links: Links | None  # None: it is forgotten
+    watched: Any  # owned by Deadlines
+
+    def due(self, now: float) -> None:
+        links, connection = self.links, self.connection
+        if links is None:
+            return
+        happened = self.tick(now, 0 if connection is None else connection.transport.buffered)
+        if happened == "expired":
+            links.expired(self)
+        links.flush_soon(self)
+
+
 class Links(LinksCore):
     """The links and connections of one session, and its open questions to the user."""
 
     __slots__ = ("_beside", "_calls", "_checking", "_questions")
 
     session: Session
-    by_id: dict[str, ServerLink]
+    by_id: dict[str, SessionLink]
 
     def __init__(self, session: Session) -> None:
         super().__init__(session, session.app.reception.outlet)
@@ -60,7 +78,7 @@ class Links(LinksCore):
         """Whether there is no link, and nothing that one began goes on."""
         return not (self.by_id or self.asked() or self._questions)
 
-    def connected(self) -> list[ServerLink]:
+    def connected(self) -> list[SessionLink]:
         """The links that have a connection."""
         return [link for link in self.by_id.values() if link.connection is not None]
 
@@ -93,14 +111,14 @@ class Links(LinksCore):
             expires=expires,
             profile=connection.profile,
         )
-        app.deadlines.watch(link.watch)
+        app.deadlines.watch(link)
         app.reception.outlet.mark(connection)
         if app.broken is not None and fresh:
             link.push_event("gr:broken", encode_value({"traceback": app.broken}))
         if fresh:
             session.view_event("view:opened", link)
 
-    def _open(self, hello: Hello, now: float) -> ServerLink:
+    def _open(self, hello: Hello, now: float) -> SessionLink:
         app = self.session.app
         limit = app.settings.max_links
         if limit and len(self.by_id) >= limit:
@@ -108,7 +126,7 @@ class Links(LinksCore):
             if not waiting:
                 raise LinkError("busy", f"max_links ({limit}) are connected", after=5.0)
             self.drop(min(waiting, key=lambda link: link.detached_at))
-        link = ServerLink(
+        link = SessionLink(
             secrets.token_urlsafe(12),
             DEFAULT_LABEL if hello.label == DEFAULT_LABEL else hello.label,  # one string for all
             hello.binary,
@@ -119,18 +137,19 @@ class Links(LinksCore):
         )
         app.counters["links_opened"] += 1
         self.by_id[link.id] = link
-        link.watch = Watch(self, link)
+        link.links = self
+        link.watched = None
         self.session.linked = True
         return link
 
-    def detach(self, link: ServerLink, connection: Connection) -> None:
+    def detach(self, link: SessionLink, connection: Connection) -> None:
         """The connection of a link has ended; the link waits for its client's return."""
         if link.connection is not connection:
             return
         link.connection = None
         session, app = self.session, self.session.app
         link.detach(app.clock.time())
-        app.deadlines.watch(link.watch)
+        app.deadlines.watch(link)
         session.acknowledged = session.acknowledged or link.acknowledged
         if not self.connected():
             session.left()
@@ -157,9 +176,10 @@ class Links(LinksCore):
             for link in self.by_id.values()
         )
 
-    def drop(self, link: ServerLink) -> None:
+    def drop(self, dropped: ServerLink) -> None:
         """Forget a link: its client said bye, or it made room for another."""
-        if self.by_id.pop(link.id, None) is None:
+        link = self.by_id.pop(dropped.id, None)
+        if link is None:
             return
         session = self.session
         if link.state != EXPIRED:  # else it was told already
@@ -211,12 +231,12 @@ class Links(LinksCore):
             link.close(code, reason)
             link.connection.flush()
 
-    def _forget(self, link: ServerLink) -> None:
+    def _forget(self, link: SessionLink) -> None:
         self.session.app.counters["links_closed"] += 1
         self.session.app.events.drop_link(link)
         if self._beside is not None:
             self._beside.forget(link)
-        link.watch = None
+        link.links = link.watched = None
         link.forget()
 
     # -- both directions ----------------------------------------------------------------------
@@ -328,25 +348,3 @@ class Links(LinksCore):
             # Another view, or its time-out, decided: nobody looks at a question without effect.
             self.push_event("gr:settled", encode_value({"call": call}), question.label)
         return question is not None
-
-
-class Watch:
-    """What has to be looked at later about one link: pings, a dead peer, the end of its window."""
-
-    __slots__ = ("__weakref__", "_link", "_links", "watched")
-
-    def __init__(self, links: Links, link: ServerLink) -> None:
-        self._links = links
-        self._link = link
-        self.watched: Any = None  # owned by Deadlines
-
-    def deadline(self) -> float | None:
-        return self._link.deadline()
-
-    def due(self, now: float) -> None:
-        link, links = self._link, self._links
-        connection = link.connection
-        happened = link.tick(now, 0 if connection is None else connection.transport.buffered)
-        if happened == "expired":
-            links.expired(link)
-        links.flush_soon(link)
