@@ -555,7 +555,13 @@ class App:
             self.reception.counters["connections_refused"] += 1
             raise Closed(NOT_RUNNING)
         return self.reception.connect(
-            transport, headers or NOTHING, cookies or NOTHING, userinfo, peer, binding, profile or PLAIN
+            transport,
+            headers or NOTHING,
+            cookies or NOTHING,
+            userinfo,
+            peer,
+            binding,
+            profile or PLAIN,
         )
 
     def turned_away(self, reason: str) -> None:
