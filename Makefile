@@ -174,6 +174,6 @@ format: build
 
 clean:
 	rm -rf $(VENV) build dist node_modules *.egg-info
-	rm -f src/core/*.so src/core/*.pyd $(patsubst %.pyx,%.c,$(wildcard src/core/*.pyx))
+	rm -f src/core/*.so src/core/*.pyd src/core/*.c
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -82,6 +82,14 @@ def extension(source: Path) -> Extension:
     )
 
 
+def remove_gone(folder: Path) -> None:
+    """Remove what was compiled from sources that are no more: nobody is to import or ship it."""
+    sources = {path.stem for path in (ROOT / "src" / "core").glob("_*.pyx")}
+    for left in folder.glob("_*"):
+        if left.suffix in (".so", ".pyd", ".c") and left.name.partition(".")[0] not in sources:
+            left.unlink()
+
+
 class BuildExt(build_ext):
     """Setuptools' command (which is Cython's underneath), told where our name is."""
 
@@ -102,6 +110,11 @@ class BuildExt(build_ext):
             "autotestdict": False,  # that their stubs would have to explain
             "linetrace": TRACE,
         }
+
+    def run(self) -> None:
+        for folder in (ROOT / "src" / "core", Path(self.build_lib) / "greenroom" / "core"):
+            remove_gone(folder)
+        super().run()
 
     def copy_extensions_to_source(self) -> None:
         # What lies in src/ may be newer and yet come from other switches.

@@ -8,6 +8,7 @@ the wheel), and `import src` (a second copy of every class). Each has its guard 
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib
 import importlib.util
 import os
@@ -183,6 +184,28 @@ def test_a_compiled_module_has_its_companions(path: Path) -> None:
     assert path.with_suffix(".pyi").exists(), "a compiled module needs a stub"
     if re.search(r"^cdef class", path.read_text("utf-8"), re.MULTILINE):
         assert path.with_suffix(".pxd").exists(), "fields are declared in the .pxd"
+
+
+def cimports() -> dict[str, set[str]]:
+    """Which modules each compiled module takes C names from."""
+    found: dict[str, set[str]] = {}
+    for path in [*PYX, *PXD]:
+        text = path.read_text("utf-8")
+        names = re.findall(r"^from (?:greenroom\.core)?\.(_\w+) cimport", text, re.MULTILINE)
+        found.setdefault(path.stem, set()).update(set(names) - {path.stem})
+    return found
+
+
+def test_cimports_go_downwards_only() -> None:
+    """What import-linter does not see is held to the same floors."""
+    contracts = PROJECT["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["id"] == "floors"]
+    floor = {name.strip(" ()"): i for i, one in enumerate(layers) for name in one.split(":")}
+    taken = cimports()
+    assert taken["_route"] >= {"_actor", "_runner"}
+    upwards = [(who, what) for who in taken for what in taken[who] if floor[what] < floor[who]]
+    assert not upwards
+    graphlib.TopologicalSorter(taken).prepare()  # raises CycleError
 
 
 # ---------------------------------------------------------------- the wheel

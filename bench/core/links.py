@@ -9,7 +9,7 @@ import orjson
 
 import greenroom as gr
 from greenroom.adapters import memory
-from greenroom.core._fast import Message
+from greenroom.core._turn import Message
 from greenroom.core.types import Lane, Packet
 
 from ..harness import Bench, Measure, clock

@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any
 
 import greenroom as gr
-from greenroom.core._fast import Message
+from greenroom.core._turn import Message
 
 from ..harness import Bench, Measure, clock
 from .stage import make_app, settled

@@ -1,8 +1,9 @@
 # cython: language_level=3
 """The plan of the way of an event: frame -> mailbox -> turn -> streams -> transport."""
 
+from ._actor cimport Actor
 from ._counts cimport Counts
-from ._fast cimport Actor, Core
+from ._runner cimport Runner
 from ._stream cimport Request, Stream
 from ._turn cimport Message, Turn
 
@@ -58,7 +59,7 @@ cdef class ConnectionCore:
 
 cdef class Outlet:
     # The connections of an app that may have something to send.
-    cdef Core core
+    cdef Runner core
     cdef readonly Counts counts
     cdef list dirty
 

@@ -8,10 +8,12 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base
 
+from ._actor import Actor
 from ._counts import Counts
-from ._fast import Actor, Core, Message, Turn
 from ._patch import Patch
+from ._runner import Runner
 from ._stream import Request, Stream
+from ._turn import Message, Turn
 from .types import Lane, Packet, Transport
 
 __all__ = ["TRANSPORT_ROOM", "ConnectionCore", "LinksCore", "Outlet", "SessionCore"]
@@ -153,7 +155,7 @@ class ConnectionCore:
 class Outlet:
     """Connections that may have something to send: they are flushed when a burst has ended."""
 
-    def __init__(self, core: Core, counts: Counts) -> None: ...
+    def __init__(self, core: Runner, counts: Counts) -> None: ...
     @property
     def counts(self) -> Counts:
         """Where the frames that its connections receive are counted."""

@@ -19,9 +19,10 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 
 from greenroom.core._counts cimport Counts
-from greenroom.core._fast cimport Actor, Core
+from greenroom.core._actor cimport Actor
 from greenroom.core._patch cimport Patch
 from greenroom.core._ledger cimport Ledger
+from greenroom.core._runner cimport Runner
 from greenroom.core._stream cimport Request, Stream
 from greenroom.core._turn cimport Message, Turn, find_turn
 
@@ -138,7 +139,7 @@ cdef class SessionCore(Actor):
         ``timeout`` seconds (``Settings.ask_timeout``; 0 waits for ever), Cycle at once when the
         two would wait for each other, Busy, NotFound, or what the handler raised.
         """
-        cdef Core core = self.core
+        cdef Runner core = self.core
         cdef Message message = self.make(event, payload, NORMAL, priority, context, handlers)
         if timeout is None and core.is_loop() and find_turn() is None:  # nobody is held up
             return core.ask_here(self, message, core.ask_timeout)
@@ -149,7 +150,7 @@ cdef class SessionCore(Actor):
     def settle(self, Turn turn, error):
         """A turn has ended: ship what it made. On the thread that ran it, once."""
         cdef Message message = turn.message
-        cdef Core core = self.core
+        cdef Runner core = self.core
         cdef Ledger ledger = self.ledger
         cdef object answer = None
         cdef object patch = None
@@ -182,7 +183,7 @@ cdef class SessionCore(Actor):
         self, object patch, list outbox, object answer=None, Message message=None, bint shipped=True
     ):
         """Have ``deliver`` called on the loop. ``shipped``: the worker's ship ends with this."""
-        cdef Core core = self.core
+        cdef Runner core = self.core
         cdef Ledger ledger = self.ledger
         record = partial(self.deliver, patch, outbox, answer, message)
         # One stretch: a loop that saw the record but not the end of the ship would put off a
@@ -368,7 +369,7 @@ cdef class ConnectionCore:
 cdef class Outlet:
     """Connections that may have something to send: they are flushed when a burst has ended."""
 
-    def __init__(self, Core core not None, Counts counts not None):
+    def __init__(self, Runner core not None, Counts counts not None):
         self.core = core
         self.counts = counts
         self.dirty = []

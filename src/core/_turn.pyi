@@ -1,13 +1,10 @@
-"""A message, the turn that executes it, and how a function is called in it.
-
-The names here are handed on by ``_fast``; import them from there.
-"""
+"""A message, the turn that executes it, and how a function is called in it."""
 
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any, final
 
-__pyx_capi__: dict[str, object]  # what _fast calls without going through Python
+__pyx_capi__: dict[str, object]  # what other modules call without going through Python
 
 def current_turn() -> Turn | None:
     """The turn this context belongs to, or None.

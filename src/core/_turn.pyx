@@ -2,7 +2,7 @@
 """A message, the turn that executes it, and how a function is called in it.
 
 Threads. A message is written by its maker until it is posted, then by the mailbox alone (see
-``_fast.pyx``). A turn is run by one thread at a time, its owner, and everything in it belongs to
+``_mailbox.pyx``). A turn is run by one thread at a time, its owner, and everything in it belongs to
 that thread; the exceptions are ``cancelled`` and ``timed_out``, which the loop sets beside it, and
 ``outbox``, which the loop may swap for an empty one between two appends when it ships a long turn
 in part. A call plan never changes and may be used by all threads at once.

@@ -26,7 +26,7 @@ from typing import Any, Final, Self, TypeGuard, overload
 
 from ._counts import Counts
 from ._deadlines import Deadlines
-from ._fast import current_turn
+from ._turn import current_turn
 from .beside import Seat
 from .budget import Budget
 from .bus import Bus

@@ -24,7 +24,7 @@ from contextvars import ContextVar, Token
 from types import FrameType, TracebackType
 from typing import Any, Final, Protocol, Self, TextIO, cast
 
-from ._fast import current_turn
+from ._turn import current_turn
 
 __all__ = [
     "OURS",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from ._fast import current_turn
+from ._turn import current_turn
 from .errors import NoApp
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._fast import Message
+from ._turn import Message
 from .encode import encode_value
 from .errors import Closed, GreenroomError, Refused
 from .link import Request, ServerLink

@@ -10,8 +10,8 @@ is made when one is needed.
 The coroutine runs in a ``Context`` of its own (its turn's), entered for every step inside the
 spare's, so that what it sets is seen by it and its children alone.
 
-Threads: the loop's only. The first step is taken by ``Core.step`` in ``_fast.pyx``, in a callback
-of the loop, where no other task is current.
+Threads: the loop's only. The first step is taken by ``SchedulerCore.step`` in ``_scheduler.pyx``,
+in a callback of the loop, where no other task is current.
 
 Cut in the middle: a cancel that falls between the first step and the opening of the gate cancels
 the gate; the spare then cancels what the coroutine waits for, as a task would have. A coroutine

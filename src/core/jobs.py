@@ -17,7 +17,8 @@ import asyncio
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-from ._fast import Actor, Message, Turn
+from ._actor import Actor
+from ._turn import Message, Turn
 from .turn import drive
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import re
 import threading
 from typing import Final
 
-from ._fast import current_turn
+from ._turn import current_turn
 
 __all__ = ["Lines"]
 

@@ -19,7 +19,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
-from ._fast import CallPlan
+from ._turn import CallPlan
 from .errors import BadHandler
 from .payloads import converter
 from .plans import INJECTABLE, describe, fill_by_name, is_async, layers, location, name_of

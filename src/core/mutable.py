@@ -26,8 +26,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from ._fast import current_turn
 from ._state import Journal, State, journal_of, set_mutable
+from ._turn import current_turn
 from .errors import StaleTurn
 
 __all__ = ["MutableValue", "Place", "reach", "report"]

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ._fast import CallPlan
+from ._turn import CallPlan
 from .errors import BadHandler
 from .exposure import Options, options_of
 from .payloads import converter

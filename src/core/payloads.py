@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from ._fast import current_turn
+from ._turn import current_turn
 from .errors import BadHandler, BadPayload
 from .file import File, clean_mime, clean_name
 from .packet import is_list, object_in

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ._fast import current_turn
+from ._turn import current_turn
 from .channels import Question, check_name, check_one_argument, clean_context, wants_session, within
 from .errors import NotFound, Refused, Timeout
 

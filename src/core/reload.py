@@ -50,7 +50,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ._fast import Message
+from ._turn import Message
 from .encode import encode_value
 from .errors import Closed
 from .exposure import handler, of_application

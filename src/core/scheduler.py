@@ -1,10 +1,11 @@
-"""The scheduler: who takes the next turn, and where. The Python half of ``_fast.Core``.
+"""The scheduler: who takes the next turn, and where.
 
-What repeats per message is compiled; here is what happens once in a while: starting and stopping,
-worker threads, the sweep over long turns, deadlines of asks, reports.
+What repeats per message is compiled (``_scheduler.pyx`` and what it stands on: actors, the runner
+of the loop and the workers, the ready queue, asks); here is what happens once in a while: starting
+and stopping, worker threads, the sweep over long turns, deadlines of asks, reports.
 
 Threads. Everything here runs on the loop unless its docstring says otherwise. Workers live in
-``Core.work``; they touch sessions they were given by the ready queue and the inbox, nothing else.
+``Runner.work``; they touch sessions they were given by the ready queue and the inbox, nothing else.
 
 Cut in the middle. After ``refuse`` nothing new is accepted; ``cut`` drops what is queued with
 Closed and cancels what runs (``drain.py`` says when). Every message ends in exactly one counter:
@@ -23,7 +24,10 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 
-from ._fast import Actor, Core, Message, Turn, Worker, hop
+from ._actor import Actor
+from ._runner import Worker
+from ._scheduler import SchedulerCore, hop
+from ._turn import Message, Turn
 from .answers import Answer
 from .eager import Shell
 from .errors import Closed, Timeout, WouldBlock
@@ -54,7 +58,7 @@ class LoopClock:
         return self._loop.call_at(when, callback, *args)
 
 
-class Scheduler(Core):
+class Scheduler(SchedulerCore):
     """Runs the turns of all sessions of one app."""
 
     def __init__(self, app: Any = None, settings: Settings | None = None) -> None:
@@ -81,6 +85,7 @@ class Scheduler(Core):
         self._asks_alarm: Alarm | None = None
         self._on_ended: Callable[[], None] | None = None
         self._telling = False
+        self._parts: set[asyncio.Future[Any]] = set()  # of what ``run_on_worker`` has under way
         self._watchdog: Watchdog | None = None
         self._switch_interval: float | None = None
         periods = [settings.partial_after, settings.partial_every, settings.turn_timeout or 0.0]
@@ -147,12 +152,18 @@ class Scheduler(Core):
         return left
 
     async def stop(self) -> None:
-        """End threads, timers and the spare task. What still runs on a worker is left behind."""
+        """End threads, timers and the spare task. What still runs on a worker is left behind.
+
+        Turns and jobs that wait on the loop for such a part end as cancelled.
+        """
         if self.loop is None:
             return
         self.refusing = True
-        for _ in range(3):  # cancelled turns get the steps they need to unwind
-            await asyncio.sleep(0)
+        await _steps()  # cancelled turns get what they need to unwind
+        while self._parts:  # nobody will tell of them: whoever waits, waits no more
+            for future in tuple(self._parts):
+                future.cancel()
+            await _steps()
         for alarm in (self._sweeping, self._asks_alarm):
             if alarm is not None:
                 alarm.cancel()
@@ -160,8 +171,10 @@ class Scheduler(Core):
         self.sweeping = False
         self.next_look = 0.0
         shell: Shell | None = self.shell
-        threads = [worker.thread for worker in self.workers if worker.turn is None]
+        turns = [(worker.thread, worker.turn) for worker in self.workers]
+        threads = [thread for thread, turn in turns if turn is None or turn.ended]
         self.detach()
+        self.shell = None
         if shell is not None:
             shell.close()
         await asyncio.sleep(0)
@@ -274,6 +287,8 @@ class Scheduler(Core):
         if self.loop is None or not self.on_loop():
             raise WouldBlock("run_on_worker() is for the app's loop: call the function directly")
         future: asyncio.Future[Any] = self.loop.create_future()
+        self._parts.add(future)
+        future.add_done_callback(self._parts.discard)
         told: list[Any] = [future, *args]  # emptied at the end: what it raised may hold its frame
 
         def part() -> None:
@@ -451,6 +466,12 @@ class Scheduler(Core):
             f"{turn.message.event!r} of session {turn.session.id!r} has run for {age:.1f} s, "
             f"turn_timeout is {self.settings.turn_timeout} s"
         )
+
+
+async def _steps() -> None:
+    """Enough of the loop's for a task to hear of a future that is done, and to end."""
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 def _is_of_loop(clock: Clock) -> bool:

@@ -29,11 +29,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from ._fast import Message, Turn, current_turn
 from ._ledger import Ledger
 from ._patch import Segmented
 from ._route import SessionCore
 from ._state import StateView
+from ._turn import Message, Turn, current_turn
 from .actions import Actions, Confirmation
 from .callbacks import CallbackTable, Subscription
 from .encode import encode_value

@@ -24,7 +24,7 @@ came out, plus what is still there; :data:`BALANCE` says it in full. In words:
 - A *signal* is delivered to a listener or refused; in the queue of a reaction or stream it is
   taken, pushed out, or still there when the listener ends.
 
-Owner: the app's loop. What other threads count they count by ``Core.count``.
+Owner: the app's loop. What other threads count they count by ``Runner.count``.
 """
 
 from __future__ import annotations

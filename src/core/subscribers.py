@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ._fast import current_turn
+from ._turn import current_turn
 from .payloads import converter
 from .plans import INJECTABLE, describe, fill_by_name, is_async
 from .types import Slot

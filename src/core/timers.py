@@ -15,7 +15,8 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ._fast import Actor, Message
+from ._actor import Actor
+from ._turn import Message
 from .errors import Busy, Closed, NotFound
 from .types import Timer as Alarm
 

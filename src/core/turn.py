@@ -27,7 +27,8 @@ from contextvars import ContextVar, Token
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ._fast import Turn, current_turn, enter_turn, hop, leave_turn
+from ._scheduler import hop
+from ._turn import Turn, current_turn, enter_turn, leave_turn
 from .answers import Answer
 from .errors import BadHandler, WouldBlock
 from .types import Lane, Place
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
     from types import TracebackType
 
-    from ._fast import Actor, CallPlan, Message
+    from ._actor import Actor
+    from ._turn import CallPlan, Message
     from .scheduler import Scheduler
 
 __all__ = ["HeldTurn", "Part", "cancelled", "current_turn", "drive", "run_subscribers"]

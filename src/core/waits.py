@@ -15,7 +15,8 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from ._fast import Actor, current_turn
+from ._actor import Actor
+from ._turn import current_turn
 from .errors import Cycle
 
 __all__ = ["begin_wait", "end_wait", "waiter", "waiting"]

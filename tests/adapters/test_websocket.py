@@ -371,10 +371,8 @@ def test_pings_are_answered_between_the_parts_of_a_message(tls: bool, arun: Arun
 
 @pytest.mark.parametrize("parts", [1, 3])
 def test_a_message_that_is_too_large_is_told_so_and_thrown_away(
-    parts: int, tls: bool, arun: Arun, monkeypatch: pytest.MonkeyPatch
+    parts: int, tls: bool, arun: Arun
 ) -> None:
-    monkeypatch.setattr(wire, "CLOSE_GRACE", 0.3)
-
     async def story() -> None:
         host = RecordingHost(Settings(secret="s", max_frame_in=10_000))
         async with serving(host, tls=tls) as port:

@@ -16,7 +16,7 @@ from greenroom.cli import doctor
 def test_a_healthy_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor"]) == cli.OK
     said = capsys.readouterr().out
-    for word in ("CPython", "orjson", "msgspec", "uvloop", "open files", "_fast", "asgi"):
+    for word in ("CPython", "orjson", "msgspec", "uvloop", "open files", "_scheduler", "asgi"):
         assert word in said, word
     assert "`greenroom run` serves with: websocket (picows 2.3.1)" in said
     assert "problem" not in said

@@ -31,8 +31,11 @@ MAIN = """
 
 
 def save(path: Path, text: str) -> None:
+    """In one step: a file that is emptied first may be looked at while it is empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(textwrap.dedent(text))
+    with path.open("r+" if path.exists() else "w") as file:
+        file.write(textwrap.dedent(text))
+        file.truncate()
 
 
 class Stage:
@@ -82,7 +85,7 @@ def test_saving_renaming_deleting_and_several_files_at_once(tmp_path: Path) -> N
         assert client.state == {"counter": 5, "fresh": "yes"}
 
         os.unlink(tmp_path / "helpers.py")
-        await stage.said(BROKEN)
+        await stage.said("No module named 'helpers'")
         assert await client.call("add") == 7
         assert "No module named 'helpers'" in stage.events[-1][1]["traceback"]
 
@@ -90,19 +93,19 @@ def test_saving_renaming_deleting_and_several_files_at_once(tmp_path: Path) -> N
         save(tmp_path / "parts" / "__init__.py", "from .inner import VALUE")
         save(tmp_path / "parts" / "inner.py", "VALUE = 100")
         save(tmp_path / "helpers.py", "from parts import VALUE as STEP")
-        await stage.said(RUNS, 3)
+        await stage.said(RUNS, 3)  # a busy machine may see some of them before the others
         assert await client.call("add") == 107
         assert [event for event, _ in stage.events].count("gr:broken") >= 1
         assert stage.events[-1] == ("gr:reloaded", {"pages": []})
 
         os.unlink(tmp_path / "main.py")
-        await stage.said(BROKEN, 2)
+        await stage.said("has no main.py")
         assert await client.call("add") == 207
         assert client.session == session
 
     log = "".join(played(tmp_path, story).log)
+    assert BROKEN in log
     assert "Traceback" in log  # in the terminal, too
-    assert "has no main.py" in log
 
 
 def test_what_the_new_code_leaves_out_is_said_once(tmp_path: Path) -> None:

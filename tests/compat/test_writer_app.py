@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -140,10 +142,17 @@ def test_context_and_session_say_who_asked(shop: Loaded, arun: Any) -> None:
     arun(story)
 
 
-def test_slow_handlers_are_seen_while_they_run(shop: Loaded, arun: Any) -> None:
+def test_slow_handlers_are_seen_while_they_run(
+    shop: Loaded, arun: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third of a second ends when "Loading..." is on the screen."""
+    shown, sleep = threading.Event(), time.sleep
+    monkeypatch.setattr(time, "sleep", lambda n: shown.wait(20) if n == 0.3 else sleep(n))
+
     async def story() -> None:
         async with open_for_clients(shop) as url, connect(url) as client:
             seen = follow(client, "message")
+            client.subscribe("message", lambda value, _: shown.set())
             await client.call("slowly")
             assert seen == [("message", "Loading..."), ("message", "Completed")]
             await client.call("fetch")

@@ -9,7 +9,8 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from greenroom.core._fast import Actor, CallPlan, Message, Turn
+from greenroom.core._actor import Actor
+from greenroom.core._turn import CallPlan, Message, Turn
 from greenroom.core.scheduler import Scheduler
 from greenroom.core.settings import Settings
 from greenroom.core.types import Place

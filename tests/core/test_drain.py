@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -48,6 +49,11 @@ async def stopped(app: App, drain: float) -> None:
     """Stop, and see that everything that was counted came to its end (G23)."""
     await app.stop(drain)
     assert unbalanced(app.stats()) == []
+
+
+def workers() -> set[threading.Thread]:
+    """The threads of all pools; tests before this one may have left some behind."""
+    return {each for each in threading.enumerate() if each.name.startswith("greenroom-")}
 
 
 class Gate:
@@ -196,6 +202,7 @@ def test_at_the_end_what_runs_is_cancelled_and_what_waits_did_not_run(arun: Any)
 def test_a_stuck_worker_costs_no_more_than_the_drain(arun: Any) -> None:
     async def story() -> None:
         go, begun, saw = threading.Event(), threading.Event(), []
+        before = workers()
 
         def stuck() -> None:
             begun.set()
@@ -213,7 +220,45 @@ def test_a_stuck_worker_costs_no_more_than_the_drain(arun: Any) -> None:
         frames = await rest(visitor)
         assert not [frame for frame in frames if frame.get("id") == number]
         assert going(frames[-1])
-        thread = next(t for t in threading.enumerate() if t.name.startswith("greenroom-"))
+        (thread,) = workers() - before
+        go.set()
+        await asyncio.to_thread(thread.join)
+        assert saw == [True]
+
+    arun(story)
+
+
+@pytest.mark.parametrize("kind", ["job", "turn"])
+def test_who_waits_on_the_loop_for_a_stuck_worker_waits_no_more(arun: Any, kind: str) -> None:
+    """The task would stay behind, and whoever cancels all tasks at the end, wait for it for ever."""
+
+    async def story() -> None:
+        go, begun, saw = threading.Event(), threading.Event(), []
+        before = workers()
+
+        def stuck() -> None:
+            begun.set()
+            go.wait(20)
+            saw.append(cancelled())
+
+        app = App(state={"count": 0}, handlers=[stuck])
+        if kind == "turn":
+
+            @app.middleware()
+            async def around() -> AsyncGenerator[None]:
+                yield
+
+        await app.start()
+        session = app.open_session()
+        if kind == "job":
+            session.spawn(stuck)
+        else:
+            session.tell("stuck")
+        await asyncio.to_thread(begun.wait)
+        await stopped(app, 0.1)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert app.scheduler.stats()["cancelled"] == 1
+        (thread,) = workers() - before
         go.set()
         await asyncio.to_thread(thread.join)
         assert saw == [True]

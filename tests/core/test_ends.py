@@ -17,7 +17,7 @@ from tests.core.visitor import Visitor
 from tests.support.until import eventually
 
 from greenroom import App, Cycle, Settings, Timeout
-from greenroom.core._fast import Worker
+from greenroom.core._runner import Worker
 from greenroom.core.log import Record
 from greenroom.core.types import Place
 from greenroom.testing import ManualClock
@@ -409,8 +409,10 @@ def test_a_thousand_visits_leave_nothing_behind_without_the_collector(
             await rest(again)
 
         async def settle() -> None:
+            pool = app.scheduler
+            await eventually(lambda: not pool.pending and pool.idle_workers == len(pool.workers))
             for _ in range(20):
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0)
 
         def census() -> Counter[str]:
             return Counter(

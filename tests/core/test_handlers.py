@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.core._fast import Message, Turn
+from greenroom.core._turn import Message, Turn
 from greenroom.core.errors import BadHandler, BadPayload
 from greenroom.core.exposure import handler
 from greenroom.core.handlers import CallbackTable, Handler, HandlerTable

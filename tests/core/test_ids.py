@@ -17,7 +17,7 @@ def stream() -> Stream:
 
 @given(st.lists(st.one_of(st.none(), st.booleans(), st.integers(0, 40)), max_size=80))
 def test_they_are_answered_in_any_order_and_once(steps: list[int | bool | None]) -> None:
-    """True: an event is accepted, False: a gr: frame; a number: that one, of those open or before."""
+    """True: an event is accepted, False: a gr: frame; a number: that one is answered."""
     link, last = stream(), 0
     events: set[int] = set()
     asides: set[int] = set()

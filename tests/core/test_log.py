@@ -12,8 +12,7 @@ import pytest
 
 import greenroom as gr
 from greenroom.core import capture
-from greenroom.core._fast import Message, Turn
-from greenroom.core._turn import enter_turn, leave_turn
+from greenroom.core._turn import Message, Turn, enter_turn, leave_turn
 from greenroom.core.log import AppLog, Record, SessionLog
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from tests.core.fakes import FakeSession, message, scheduling, settled
 
-from greenroom.core._fast import Actor, Core, Message
+from greenroom.core._actor import Actor
+from greenroom.core._scheduler import SchedulerCore
+from greenroom.core._turn import Message
 from greenroom.core.errors import Busy, Closed
 from greenroom.core.scheduler import Scheduler
 from greenroom.core.settings import Settings
@@ -160,7 +162,7 @@ def test_a_session_that_is_dropped_frees_its_messages() -> None:
     class Payload:
         pass
 
-    scheduler = Core()
+    scheduler = SchedulerCore()
     payload = Payload()
     alive = weakref.ref(payload)
     session = Actor("a", None, scheduler)

@@ -13,7 +13,7 @@ from tests.core.fakes import FakeSession, message, scheduling, settled
 from tests.reference.mailbox_model import Mailbox
 from tests.reference.ready_model import Ready
 
-from greenroom.core._fast import Message
+from greenroom.core._turn import Message
 from greenroom.core.errors import Busy, Closed
 from greenroom.core.scheduler import Scheduler
 from greenroom.core.settings import Settings

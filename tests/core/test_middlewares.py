@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from greenroom.core._fast import Message, Turn
+from greenroom.core._turn import Message, Turn
 from greenroom.core.errors import BadHandler, BadPayload
 from greenroom.core.middlewares import Middleware
 from greenroom.core.types import Place

@@ -23,8 +23,8 @@ from tests.core.ledgers import changes, in_thread, opened, patch_of, seen
 
 import greenroom as gr
 from greenroom.core import mutable
-from greenroom.core._fast import Turn, enter_turn, leave_turn
 from greenroom.core._state import journal_of
+from greenroom.core._turn import Turn, enter_turn, leave_turn
 from greenroom.core.mutable import PLACES, ROOM
 from greenroom.core.state import State, Template
 

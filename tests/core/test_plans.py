@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.core._fast import CallPlan, Message, Turn
+from greenroom.core._turn import CallPlan, Message, Turn
 from greenroom.core.errors import BadHandler
 from greenroom.core.plans import (
     INJECTABLE,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.core.schemas import Cart, Ratio
 from tests.core.visitor import Visitor
+from tests.support.until import eventually
 
 import greenroom as gr
 from greenroom.testing import ManualClock
@@ -194,11 +195,8 @@ def test_the_partial_updates_of_a_long_turn_have_them(arun: Arun) -> None:
             await visitor.answer(number)
             assert visitor.frames[-2]["data"] == {"=": {"/done": 10, "/percent": "10 %"}}
             number = visitor.send("by_worker")
-            while not waiting.is_set():
-                await asyncio.sleep(0)
-            while not visitor.line.arrived:
-                clock.advance(0.05)
-                await asyncio.sleep(0)
+            await eventually(waiting.is_set)
+            clock.advance(0.25)
             assert (await visitor.next())["data"] == {"=": {"/done": 20}}  # the loop's
             on.set()
             assert (await visitor.next())["data"] == {"=": {"/done": 30, "/percent": "30 %"}}

@@ -18,7 +18,7 @@ from greenroom import (
     current_app,
     handler,
 )
-from greenroom.core._fast import current_turn
+from greenroom.core._turn import current_turn
 from greenroom.testing import ManualClock
 
 

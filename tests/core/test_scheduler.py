@@ -15,7 +15,7 @@ import pytest
 from tests.core.fakes import FakeClock, FakeSession, drain, message, scheduling, settled
 from tests.support.until import eventually
 
-from greenroom.core._fast import current_turn
+from greenroom.core._turn import current_turn
 from greenroom.core.errors import Busy, Closed, Timeout
 from greenroom.core.scheduler import Scheduler
 from greenroom.core.settings import Settings
@@ -347,19 +347,21 @@ def test_an_answer_that_is_faster_than_the_one_who_asks_is_waited_for_no_more(ar
 def test_long_turns_are_shipped_in_part(arun: Any, place: int) -> None:
     async def main() -> None:
         clock = FakeClock()
-        go_sync, go = threading.Event(), asyncio.Event()
+        begun, go_sync, go = threading.Event(), threading.Event(), asyncio.Event()
         async with scheduling(clock, partial_after=0.1, partial_every=0.2) as scheduler:
             session = FakeSession(scheduler)
 
             def sync(_: Any, __: Any) -> None:
+                begun.set()
                 go_sync.wait(5)
 
             async def coro(_: Any, __: Any) -> None:
+                begun.set()
                 await go.wait()
 
             answer = scheduler.ask(session, message(coro if place == L else sync, 1, place), 0.0)
+            await eventually(begun.is_set)  # it counts from here on
             await eventually(lambda: clock.waiting)
-            await asyncio.sleep(0.005)
             clock.advance(0.09)
             assert session.pushed == []
             clock.advance(0.06)
@@ -420,25 +422,33 @@ def test_the_sweep_ends_when_nothing_runs(arun: Any) -> None:
 def test_the_watchdog_names_what_blocks_the_loop() -> None:
     async def main() -> None:
         found: list[Blockage] = []
+        told = threading.Event()
+
+        def report(blockage: Blockage) -> None:
+            assert scheduler.blocked
+            if blockage.function.endswith("blocks"):  # a busy machine holds up others, too
+                found.append(blockage)
+                told.set()
+
         async with scheduling(watchdog=0.05) as scheduler:
-            scheduler.on_blocked = found.append
+            scheduler.on_blocked = report
             session = FakeSession(scheduler)
 
             def blocks(_: Any, __: Any) -> None:
-                time.sleep(0.25)
+                told.wait(20)
+                time.sleep(0.25)  # five times as long as it takes to be told again
 
-            await scheduler.ask(session, message(blocks), 5.0)
-            await eventually(lambda: found)
-            assert len(found) == 1 == scheduler.blocked
+            await scheduler.ask(session, message(blocks), 60.0)
+            assert len(found) == 1
             assert found[0].filename == __file__
             assert found[0].line == blocks.__code__.co_firstlineno + 1
             assert "blocks" in str(found[0])
             assert str(found[0]).endswith(
                 "await what takes time, or make it a plain `def`, which has a thread"
             )
-            found.clear()
+            before = scheduler.blocked
             await asyncio.sleep(0.15)  # an idle loop is not blocked
-            assert found == []
+            assert scheduler.blocked == before
 
     asyncio.run(main())
 
@@ -554,7 +564,7 @@ def test_jobs_run_beside_the_turn(arun: Any) -> None:
                 ]
                 for job in jobs:
                     session.post(job)
-                await asyncio.sleep(0.001)
+                await eventually(lambda: len(order) == 3)
                 assert order == ["start a", "start b", "start c"]
                 assert session.ledger.root == {}
             await settled(scheduler)
@@ -664,13 +674,14 @@ def test_drain_refuses_the_rest_at_its_deadline(arun: Any) -> None:
     async def main() -> None:
         async with scheduling() as scheduler:
             session, other = FakeSession(scheduler), FakeSession(scheduler, "b")
-            go = threading.Event()
+            begun, go = threading.Event(), threading.Event()
 
             async def forever(state: Any, _: Any) -> None:
                 state["n"] = 1
                 await asyncio.Event().wait()
 
             def sync(_: Any, __: Any) -> bool:
+                begun.set()
                 go.wait(5)
                 return cancelled()
 
@@ -679,6 +690,7 @@ def test_drain_refuses_the_rest_at_its_deadline(arun: Any) -> None:
             for item in (session, other):
                 for number in range(3):
                     item.post(message(note, number))
+            await eventually(begun.is_set)  # one that waits for its thread is dropped like the rest
             assert await drain(scheduler, 0.02) == 8
             assert [type(error) for _, error in session.lost + other.lost] == [Closed] * 6
             go.set()
@@ -699,6 +711,29 @@ def test_stop_ends_every_thread(arun: Any) -> None:
             await asyncio.gather(*(scheduler.ask(s, message(note, 1, W), 5.0) for s in sessions))
             assert set(threading.enumerate()) - before
         assert not {t for t in set(threading.enumerate()) - before if "greenroom" in t.name}
+
+    arun(main)
+
+
+def test_stop_waits_for_a_thread_that_has_answered_and_is_on_its_way_out(arun: Any) -> None:
+    pool: Any = None
+
+    class Slow(FakeSession):
+        def settle(self, turn: Any, error: Any) -> None:
+            super().settle(turn, error)  # whoever asked may go on, and stop the scheduler
+            while pool.loop is not None:
+                os.sched_yield()
+            threading.Event().wait(0.1)
+
+    async def main() -> None:
+        nonlocal pool
+        async with scheduling() as scheduler:
+            pool = scheduler
+            session = Slow(scheduler)
+            session.linked = True
+            await scheduler.ask(session, message(note, 1, W), 5.0)
+            (worker,) = scheduler.workers
+        assert not worker.thread.is_alive()
 
     arun(main)
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from greenroom.core._fast import Message, Turn
-from greenroom.core._turn import enter_turn, leave_turn
+from greenroom.core._turn import Message, Turn, enter_turn, leave_turn
 from greenroom.core.errors import BadHandler, BadPayload
 from greenroom.core.subscribers import Subscriber
 

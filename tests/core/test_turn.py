@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.core.fakes import FakePart, FakeSession, message, scheduling, settled
 
-from greenroom.core._fast import CallPlan, Message, Turn, current_turn
+from greenroom.core._turn import CallPlan, Message, Turn, current_turn
 from greenroom.core.errors import BadHandler, BadPayload, Cycle, StaleTurn, Timeout, WouldBlock
 from greenroom.core.state import Template
 from greenroom.core.turn import cancelled

@@ -11,6 +11,12 @@ from greenroom.adapters import memory
 HELLO = {"protocol": 1, "token": None, "link": None, "seq": 0, "label": "main", "binary": False}
 
 
+def verdict(close: dict[str, Any]) -> tuple[str, str]:
+    """The code of a gr:close, and what the client is to do."""
+    assert close["type"] == "gr:close", close
+    return close["data"]["code"], close["data"]["retry"]
+
+
 class Visitor:
     """One connection. `frames` is what has come; `state` what the patches made of it."""
 

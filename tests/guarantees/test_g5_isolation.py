@@ -214,13 +214,14 @@ def test_g5_what_blocks_the_loop_is_named(kind: str, way: str, arun: Any) -> Non
         app = gr.App(None, [handler], gr.Settings(watchdog=0.03))
 
         def speak(blockage: Any) -> None:
-            said.append(blockage)
-            block.end()
+            if blockage.function.startswith("Block."):  # a busy machine holds up others, too
+                said.append(blockage)
+                block.end()
 
         async with app:
             app.scheduler.on_blocked = speak
             await app.open_session().ask(f"blocks_{kind}", timeout=PATIENCE)
-            assert app.stats()["messages"]["blocked"] == 1
+            assert app.stats()["messages"]["blocked"] >= 1
         block.close()
         (blockage,) = said
         lines, first = inspect.getsourcelines(getattr(Block, way))

@@ -56,7 +56,7 @@ PROVEN: dict[int, tuple[str, ...]] = {
         "tests/guarantees/test_g20_capability.py::test_g20_an_id_alone_opens_nothing",
         "tests/guarantees/test_g20_capability.py::test_g20_the_verifier_is_asked_at_every_hello",
         "tests/core/test_reception.py::test_no_session_exists_before_the_yes",
-        "tests/core/test_reception.py::test_sessions_are_capped",
+        "tests/core/test_reception_limits.py::test_sessions_are_capped",
     ),
     24: (
         "tests/core/test_ledger.py::test_sessions_share_until_they_assign",
