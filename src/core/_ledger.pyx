@@ -122,7 +122,7 @@ cdef class Ledger:
             # the nodes', the ledger's and `journal`
             if changes is None or (<PyObject*> journal).ob_refcnt != nodes + 2:
                 return False
-            face, self.face = self.face, None  # what goes, goes last
+            _face, self.face = self.face, None  # what goes, goes last
             self.before = journal.position
             self.changes = changes or None
             self.journal = RESTING

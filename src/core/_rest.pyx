@@ -12,7 +12,7 @@ cimport cython
 from cpython.dict cimport PyDict_DelItem, PyDict_Next, PyDict_SetItem
 from cpython.object cimport PyObject
 
-from ._state cimport MISSING, Journal, State, Where, make_node, scalar, twin
+from ._state cimport MISSING, State, Where, make_node, scalar, twin
 
 cdef extern from "Python.h":
     PyObject* PyDict_GetItemWithError(object mapping, object key) except? NULL

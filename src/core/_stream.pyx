@@ -48,7 +48,7 @@ from ._frame cimport (
     size_of,
 )
 
-from ._ids cimport Ids, ids_add, ids_clear, ids_count, ids_drop
+from ._ids cimport ids_add, ids_clear, ids_count, ids_drop
 from ._patch cimport Patch
 
 from .packet import dumps, in_batches, in_parts, spelled_out
