@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.core.visitor import Visitor
+from tests.support.until import eventually
 
 from greenroom import (
     App,
