@@ -11,9 +11,11 @@ from typing import Any
 import greenroom as gr
 from greenroom.adapters import memory
 from greenroom.core.state import Template
+from greenroom.core.types import Packet
+from greenroom.testing import ManualClock
 
 from ..harness import Bench, clock
-from .stage import hello, make_app
+from .stage import hello, linked, make_app, settled
 
 
 async def run(bench: Bench) -> None:
@@ -109,21 +111,43 @@ async def _first_write(bench: Bench) -> None:
                       unit="us")  # fmt: skip
 
 
+@gr.handler(inline=True)
+def write_two(state: Any) -> None:
+    state["key5"] = state["key50"] = -1
+
+
 async def _written(bench: Bench) -> None:
-    """A session without a link that has written 2 of 100 keys."""
+    """A session whose client wrote 2 of 100 keys, said bye and did not come back for a while."""
     name = "parked session, wrote 2 of 100 keys: memory"
     if not bench.wanted(name):
         return
-    async with make_app(state=_template(100)) as app:
+    clock = ManualClock()
+    async with make_app(state=_template(100), handlers=[write_two], clock=clock) as app:
 
-        def make() -> gr.Session:
-            session = app.open_session()
-            session.ledger.open()
-            session.ledger.root["key5"] = session.ledger.root["key50"] = -1
-            session.ledger.commit(False)
-            return session
+        async def visit(count: int) -> None:
+            for _ in range(count):
+                session, _, connection = await linked(app)
+                connection.receive(Packet(b'{"type":"write_two","id":1}'))
+                await settled(app)
+                connection.receive(Packet(b'{"type":"gr:bye"}'))
+                await settled(app)
+                assert not session.links
+            clock.advance(120)
 
-        await bench.value(name, lambda: weigh(make), bar=1229, unit="B", rounds=3)
+        async def measure() -> float:
+            await visit(100)
+            gc.collect()
+            tracemalloc.start()
+            before, known = tracemalloc.get_traced_memory()[0], len(app.sessions)
+            await visit(300)
+            gc.collect()
+            size = tracemalloc.get_traced_memory()[0] - before
+            tracemalloc.stop()
+            assert len(app.sessions) - known == 300
+            assert tuple(app.sessions.values())[-1].state["key50"] == -1
+            return size / 300
+
+        await bench.value(name, measure, bar=1229, unit="B", rounds=3)
 
 
 async def _collection(bench: Bench) -> None:
@@ -136,7 +160,8 @@ async def _collection(bench: Bench) -> None:
         start = clock()
         gc.collect()
         without = clock() - start
-        sessions = [app.open_session() for _ in range(100_000)]
+        for _ in range(100_000):
+            app.open_session()
         gc.collect()
 
         def measure() -> float:
@@ -146,12 +171,12 @@ async def _collection(bench: Bench) -> None:
 
         await bench.value(name, measure, bar=5.0, unit="ms", rounds=5,
                           note="the bar is 50 ms for a million")  # fmt: skip
-        for session in sessions:
+        for session in tuple(app.sessions.values()):
             session.close()
 
 
 async def _idle(bench: Bench) -> None:
-    """A session with a client that is connected and silent, less the transport."""
+    """A session with a client that has what there is and is silent, less the transport."""
     name = "idle connected session beside its transport: memory"
     if not bench.wanted(name):
         return
@@ -167,6 +192,9 @@ async def _idle(bench: Bench) -> None:
                 while len(seen) < 2 * count:
                     await asyncio.sleep(0)
                 seen.clear()
+                for line in lines:
+                    line.send(b'{"type":"gr:ack","data":{"seq":1}}')  # of the snapshot
+                await settled(app)
                 return lines
 
             seen: list[object] = []

@@ -12,10 +12,15 @@ cdef class Template:
 
 
 cdef class Ledger:
-    cdef Journal journal
-    cdef readonly State root
+    cdef Template template
+    cdef Journal journal   # of a ledger at rest: one for all
+    cdef State tree        # of a ledger at rest: the template's
     cdef StateView face
+    cdef tuple changes     # of a ledger at rest, to the template; or None
+    cdef long long before  # patches shipped before the rest
 
+    cdef int wake(self) except -1
+    cdef State known(self)
     cpdef object open(self)
     cpdef object adopt(self)
     cpdef object settle(self)

@@ -19,7 +19,22 @@ class Ledger:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     @property
-    def root(self) -> State: ...
+    def root(self) -> State:
+        """The root; it wakes what is at rest."""
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is kept but what differs from the template."""
+
+    def rest(self) -> bool:
+        """Keep only what differs from the template; False when that cannot be now.
+
+        It cannot during a turn, while anybody has or waits for something of it (clients,
+        subscriptions, a ``view`` or a nested state that somebody holds), with calculated
+        properties, or when keys have another order than the template's. What is asked of it
+        afterwards wakes it.
+        """
+
     @property
     def view(self) -> StateView:
         """The read-only face of the state."""
@@ -119,7 +134,22 @@ class Template:
         /,
     ) -> None: ...
     @property
-    def root(self) -> State: ...
+    def root(self) -> State:
+        """The root; it wakes what is at rest."""
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is kept but what differs from the template."""
+
+    def rest(self) -> bool:
+        """Keep only what differs from the template; False when that cannot be now.
+
+        It cannot during a turn, while anybody has or waits for something of it (clients,
+        subscriptions, a ``view`` or a nested state that somebody holds), with calculated
+        properties, or when keys have another order than the template's. What is asked of it
+        afterwards wakes it.
+        """
+
     def open(self) -> Ledger:
         """The ledger of a new session."""
 

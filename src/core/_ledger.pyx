@@ -2,11 +2,13 @@
 """Templates and ledgers: the state sessions begin with, and one session's state with its turns.
 
 Who owns what: a Template owns its tree and never changes it. A Ledger belongs to one session and
-owns the root of its state; sessions share the template's dicts until they assign.
+owns the root of its state; sessions share the template's dicts until they assign. A ledger begins
+at rest and may go back there: then it has no tree, only what differs from the template
+(``_rest.pyx``); whatever needs the tree wakes it.
 
 Who may call what: ``open``, ``adopt``, ``commit``, ``undo``, ``rollback``, ``mark`` and ``ship``:
 the thread that runs the turn. ``ship(foreign=True)``, ``snapshot`` and ``forget``: the loop.
-``end``: the loop, and after the last turn whoever ran it.
+``end``: the loop, and after the last turn whoever ran it. ``rest``: the loop; it is one step.
 ``due`` may be set from anywhere.
 """
 
@@ -14,6 +16,7 @@ cimport cython
 from cpython.object cimport PyObject
 from ._calculated cimport first_value, settle_all
 from ._patch cimport Patch
+from ._rest cimport differences, restore
 from ._segments cimport drop_prev, finish, merge_older, revert
 from ._ship cimport kept_add, make_patch, make_snapshot
 from ._state cimport (
@@ -54,9 +57,18 @@ from ._watch cimport Watches, copy_watches, prune, watched
 from collections.abc import Mapping
 from copy import deepcopy
 from sys import intern
+from weakref import getweakrefcount
 
 cdef extern from "Python.h":
     PyThreadState* PyThreadState_Get() noexcept
+    int PyGC_Disable() noexcept  # what it was
+    int PyGC_Enable() noexcept
+    bint PyObject_GC_IsTracked(PyObject* thing) noexcept
+    void PyObject_GC_Track(PyObject* thing) noexcept
+    void PyObject_GC_UnTrack(PyObject* thing) noexcept
+
+
+cdef Journal RESTING = Journal.__new__(Journal)  # says no to everything, and is never changed
 
 
 # ---------------------------------------------------------------- the ledger
@@ -69,10 +81,107 @@ cdef class Ledger:
     def __init__(self):
         raise TypeError("ledgers come from Template.open()")
 
+    # -- rest
+
+    @property
+    def resting(self):
+        """Whether nothing is kept but what differs from the template."""
+        return self.journal is RESTING
+
+    def rest(self):
+        """Keep only what differs from the template; False when that cannot be now.
+
+        It cannot during a turn, while anybody has or waits for something of it (clients,
+        subscriptions, a ``view`` or a nested state that somebody holds), with calculated
+        properties, or when keys have another order than the template's. What is asked of it
+        afterwards wakes it.
+        """
+        cdef Journal journal = self.journal
+        cdef State tree = self.tree
+        cdef Py_ssize_t nodes = 0
+        cdef bint plain = True
+        cdef tuple changes = None
+        if journal is RESTING:
+            return True
+        if (
+            journal.owner != NULL or journal.encoder != NULL or journal.calculator != NULL
+            or journal.sent or journal.shipping or journal.clients or journal.own_watches
+            or journal.alert & ~WATCHED or journal.dirty is not None or journal.older is not None
+            or journal.pending is not None or journal.planned is not None
+            or journal.missing is not None or journal.on_due is not None
+            or journal.later is not None or journal.unencodable is not None
+            or journal.marked is not None or journal.kept is not None
+            or getweakrefcount(journal)  # values that report their own changes
+            or (self.face is not None and (<PyObject*> self.face).ob_refcnt != 1)
+            # the ledger's, the face's, and `tree`
+            or (<PyObject*> tree).ob_refcnt != 2 + (self.face is not None)
+        ):
+            return False
+        collects = PyGC_Disable()  # or somebody's finalizer could run in between
+        try:
+            changes = differences(tree, self.template.root, &nodes, &plain)
+            # the nodes', the ledger's and `journal`
+            if changes is None or (<PyObject*> journal).ob_refcnt != nodes + 2:
+                return False
+            _face, self.face = self.face, None  # what goes, goes last
+            self.before = journal.position
+            self.changes = changes or None
+            self.journal = RESTING
+            self.tree = self.template.root
+            if plain and PyObject_GC_IsTracked(<PyObject*> self):
+                PyObject_GC_UnTrack(<PyObject*> self)  # numbers and texts: no way leads back here
+        finally:
+            if collects:
+                PyGC_Enable()
+        return True
+
+    cdef int wake(self) except -1:
+        """Make the tree and its journal again."""
+        cdef State origin = self.template.root, tree
+        cdef Journal journal
+        if self.journal is not RESTING:
+            return 0
+        journal = Journal.__new__(Journal)
+        tree = make_node(type(origin))  # may run anything: another thread may be faster
+        tree.d = origin.d
+        tree.borrowed = True
+        tree.where = ROOT
+        tree.journal = journal
+        journal.root = <PyObject*> tree
+        journal.position = self.before
+        if self.template.watches is not None:
+            journal.watches = self.template.watches
+            journal.alert = WATCHED
+        if tree.plan is not None:
+            enrol(tree)
+        changes = self.changes
+        if changes is not None:
+            restore(tree, <tuple> changes)
+        if self.journal is RESTING:
+            self.journal = journal
+            self.tree = tree
+            self.changes = None
+            if not PyObject_GC_IsTracked(<PyObject*> self):
+                PyObject_GC_Track(<PyObject*> self)
+        return 0
+
+    cdef State known(self):
+        """The root; None at rest."""
+        return None if self.journal is RESTING else self.tree
+
+    @property
+    def root(self):
+        """The root; it wakes what is at rest."""
+        if self.journal is RESTING:
+            self.wake()
+        return self.tree
+
     # -- the turn
 
     cpdef object open(self):
         """Begin a turn; the calling thread owns it."""
+        if self.journal is RESTING:
+            self.wake()
         if self.journal.owner != NULL:
             raise RuntimeError("a turn of this session is open already")
         self.journal.owner = PyThreadState_Get()
@@ -139,15 +248,17 @@ cdef class Ledger:
         """
         cdef Journal journal = self.journal
         cdef Patch patch
+        if journal is RESTING:
+            return None
         if foreign:
             if journal.shipping or journal.encoder != NULL:
                 return None
-            return make_patch(journal, self.root, True, False)
+            return make_patch(journal, self.tree, True, False)
         journal.shipping = True
         try:
             if journal.pending is not None:
                 settle_all(journal, True)
-            patch = make_patch(journal, self.root, False, False)
+            patch = make_patch(journal, self.tree, False, False)
         except BaseException:
             journal.shipping = False
             raise
@@ -157,7 +268,8 @@ cdef class Ledger:
 
     cpdef object shipped(self):
         """The last patch is in the inbox of the loop."""
-        self.journal.shipping = False
+        if self.journal is not RESTING:
+            self.journal.shipping = False
 
     cpdef object snapshot(self, bint foreign=False):
         """(encoded state, position). Call ``ship()`` first.
@@ -165,13 +277,16 @@ cdef class Ledger:
         ``foreign``: values that are not plain, or not shipped, are left out and come with the next
         patch.
         """
-        return make_snapshot(self.journal, self.root, foreign)
+        self.wake()
+        return make_snapshot(self.journal, self.tree, foreign)
 
     cpdef object forget(self):
         """The last link went: nobody has anything."""
         cdef Journal journal = self.journal
         cdef list trash = []
         cdef State node
+        if journal is RESTING:
+            return
         journal.clients = False
         journal.missing = None
         if not journal.sent:
@@ -204,6 +319,8 @@ cdef class Ledger:
         During a turn, or while a patch is encoded, the records stay; call it again afterwards.
         """
         cdef Journal journal = self.journal
+        if journal is RESTING:
+            return
         trash = (journal.watches, journal.on_due, journal.later)  # they go last
         journal.watches = None
         journal.own_watches = False
@@ -224,14 +341,15 @@ cdef class Ledger:
     @property
     def view(self):
         """The read-only face of the state."""
+        self.wake()
         if self.face is None:
-            self.face = make_view(self.root)
+            self.face = make_view(self.tree)
         return self.face
 
     @property
     def position(self):
         """Patches shipped so far."""
-        return self.journal.position
+        return self.before if self.journal is RESTING else self.journal.position
 
     @property
     def in_turn(self):
@@ -270,6 +388,7 @@ cdef class Ledger:
 
     @due.setter
     def due(self, bint value):
+        self.wake()
         if value:
             self.journal.alert |= DUE
         else:
@@ -282,6 +401,7 @@ cdef class Ledger:
 
     @on_due.setter
     def on_due(self, value):
+        self.wake()
         self.journal.on_due = value
 
     def take_unencodable(self):
@@ -424,21 +544,11 @@ cdef class Template:
 
     cpdef Ledger open(self):
         """The ledger of a new session."""
-        cdef Journal journal = Journal.__new__(Journal)
-        cdef State root = make_node(type(self.root))
         cdef Ledger ledger = Ledger.__new__(Ledger)
-        root.d = self.root.d
-        root.borrowed = True
-        root.where = ROOT
-        root.journal = journal
-        journal.root = <PyObject*> root
-        if self.watches is not None:
-            journal.watches = self.watches
-            journal.alert = WATCHED
-        if root.plan is not None:
-            enrol(root)
-        ledger.journal = journal
-        ledger.root = root
+        ledger.template = self
+        ledger.journal = RESTING
+        ledger.tree = self.root
+        PyObject_GC_UnTrack(<PyObject*> ledger)  # it has nothing of its own yet
         return ledger
 
     def outline(self):

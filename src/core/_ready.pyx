@@ -103,16 +103,16 @@ cdef inline void look_ahead(Runnable first) noexcept:
     cdef Ledger ledger
     if type(session.ledger) is Ledger:
         ledger = <Ledger> session.ledger
-        if ledger.root.d is not None:
-            prefetch(dict_keys(<PyObject *> ledger.root.d))
+        if ledger.tree.d is not None:
+            prefetch(dict_keys(<PyObject *> ledger.tree.d))
     session = session.ready_next
     if session is None:
         return
     if type(session.ledger) is Ledger:
         ledger = <Ledger> session.ledger
-        prefetch(<void *> ledger.root.d)
+        prefetch(<void *> ledger.tree.d)
     session = session.ready_next
     if session is not None and type(session.ledger) is Ledger:
         ledger = <Ledger> session.ledger
         prefetch(<void *> ledger.journal)
-        prefetch(<void *> ledger.root)
+        prefetch(<void *> ledger.tree)

@@ -14,6 +14,9 @@ cdef class SessionCore(Actor):
     cdef public LinksCore _links      # from its first client on
     cdef public object _log           # SessionLog, or None
     cdef public double last_active    # on the app's clock
+    cdef public double rests          # when its state is to rest, on the app's clock; or never
+    cdef public double created        # time.time()
+    cdef dict info                    # what the application noted about its user, or None
     cdef public bint acknowledged     # a client has shown that it is one
     cdef public bint by_hello         # opened by a client's hello, not by open_session
 
@@ -33,7 +36,6 @@ cdef class SessionCore(Actor):
 cdef class LinksCore:
     cdef readonly SessionCore session
     cdef readonly dict by_id          # id -> link; those that wait for their client too
-    cdef readonly dict connections    # link -> the connection that carries it
     cdef readonly Outlet outlet
 
     cpdef object push_patch(self, object patch)
@@ -49,6 +51,8 @@ cdef class ConnectionCore:
     cdef public bint closed
     cdef bint dirty                   # it waits in its outlet
     cdef readonly Outlet outlet
+    cdef public long long number      # of the connections of this app, in the order they were made
+    cdef public double asked          # when it came, or said its last hello
 
     cpdef object flush(self)
 

@@ -30,12 +30,19 @@ class SessionCore(Actor):
     app: Any
     table: Any
     last_active: float
+    rests: float
+    created: float
     acknowledged: bool
     by_hello: bool
     _listeners: Any
     _links: Any
     _log: Any
     def __init__(self, app: Any, id: str, ledger: Any) -> None: ...
+    @property
+    def userinfo(self) -> dict[str, Any]:
+        """What the verifiers and the application noted about its user; any thread."""
+    @userinfo.setter
+    def userinfo(self, noted: dict[str, Any]) -> None: ...
     def resolve(self, event: str, label: str) -> tuple[Any, ...]:
         """The handlers and callbacks of an event, in the order they run; empty for none."""
     def message(
@@ -68,6 +75,11 @@ class SessionCore(Actor):
         """A turn has ended: ship what it made. On the thread that ran it, once."""
     def ship(self, foreign: bool = False) -> Patch | None:
         """What clients do not have yet, as a patch; what cannot be encoded goes into the log."""
+    def enter_table(self) -> None:
+        """Its app holds it from now on, until ``over``.
+
+        So the collector has no use for looking at it, which takes long where there are many.
+        """
     def over(self) -> None:
         """It has closed: what it was given or has made holds it no longer.
 
@@ -101,7 +113,6 @@ class LinksCore:
     def __init__(self, session: SessionCore, outlet: Outlet) -> None: ...
     session: Any
     by_id: dict[str, Any]
-    connections: dict[Any, Any]
     @property
     def outlet(self) -> Outlet:
         """Where connections with something to send are noted."""
@@ -127,6 +138,8 @@ class ConnectionCore:
     link: Any
     links: Any
     closed: bool
+    number: int  # of the connections of this app, in the order they were made
+    asked: float  # when it came, or said its last hello
     def __init__(self, transport: Transport, outlet: Outlet) -> None: ...
     @property
     def outlet(self) -> Outlet:

@@ -33,6 +33,11 @@ from .errors import NotFound
 
 __all__ = ["TRANSPORT_ROOM", "ConnectionCore", "LinksCore", "Outlet", "SessionCore"]
 
+cdef extern from "Python.h":
+    bint PyObject_GC_IsTracked(PyObject* thing) noexcept
+    void PyObject_GC_Track(PyObject* thing) noexcept
+    void PyObject_GC_UnTrack(PyObject* thing) noexcept
+
 cdef Py_ssize_t ROOM = 64 * 1024  # a transport with more buffered is handed nothing
 cdef int INTERACTIVE = 1, NORMAL = 2        # types.Lane
 cdef bytes NULL_TEXT = b"null"
@@ -49,6 +54,20 @@ cdef class SessionCore(Actor):
         Actor.__init__(self, id, ledger, app.scheduler)
         self.app = app
         self.table = app.handlers
+
+    @property
+    def userinfo(self):
+        """What the verifiers and the application noted about its user; any thread."""
+        cdef dict made
+        if self.info is None:
+            made = {}
+            if self.info is None:  # one stretch: what another thread was given is the one
+                self.info = made
+        return self.info
+
+    @userinfo.setter
+    def userinfo(self, dict noted not None):
+        self.info = noted
 
     cpdef tuple resolve(self, str event, str label):
         """The handlers and callbacks of an event, in the order they run; empty for none."""
@@ -174,6 +193,14 @@ cdef class SessionCore(Actor):
             ledger.journal.shipping = False
         core.arm()
 
+    def enter_table(self):
+        """Its app holds it from now on, until ``over``.
+
+        So the collector has no use for looking at it, which takes long where there are many.
+        """
+        if PyObject_GC_IsTracked(<PyObject*> self):
+            PyObject_GC_UnTrack(<PyObject*> self)
+
     cpdef object over(self):
         """It has closed: what it was given or has made holds it no longer.
 
@@ -184,6 +211,8 @@ cdef class SessionCore(Actor):
         if self._log is not None:
             self._log.on_record = None
         (<Ledger> self.ledger).end()
+        if not PyObject_GC_IsTracked(<PyObject*> self):
+            PyObject_GC_Track(<PyObject*> self)
 
     cdef object encode_answer(self, Message message, object result):
         """The encoded result, or an Answer when something is wrong with it."""
@@ -234,7 +263,6 @@ cdef class LinksCore:
         self.session = session
         self.outlet = outlet
         self.by_id = {}
-        self.connections = {}
 
     def post_event(self, Stream link not None, Request request not None, Py_ssize_t size):
         """Post what a client's frame of ``size`` bytes carries, or raise why not."""
@@ -254,14 +282,13 @@ cdef class LinksCore:
 
     cpdef object flush(self):
         """Every connected link may have something for its transport."""
-        for connection in self.connections.values():
-            self.outlet.touch(<ConnectionCore>connection)
+        for link in self.by_id.values():
+            self.flush_soon(<Stream>link)
 
     cpdef object flush_soon(self, Stream link):
         """The link may have something for its transport."""
-        connection = self.connections.get(link)
-        if connection is not None:
-            self.outlet.touch(<ConnectionCore>connection)
+        if link.connection is not None:
+            self.outlet.touch(<ConnectionCore?>link.connection)
 
 
 cdef class ConnectionCore:

@@ -156,7 +156,7 @@ cdef class SchedulerCore(Runner):
         turn.ledger = actor.ledger
         turn.app = self.app
         if type(actor.ledger) is Ledger:
-            turn.face = (<Ledger> actor.ledger).root
+            turn.face = (<Ledger> actor.ledger).known()
         actor.running = turn
         if message.hold:
             return self.give(turn)

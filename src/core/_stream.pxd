@@ -3,6 +3,7 @@
 
 from ._counts cimport Counts
 from ._frame cimport Frame
+from ._ids cimport Ids
 from ._patch cimport Patch
 
 cdef enum Mode:
@@ -34,6 +35,7 @@ cdef class Stream:
     cdef readonly Counts counts       # the tally's
     cdef object snapshot              # () -> (encoded, position), or None: not now
     cdef bytes event_end              # ,"label":"main"}
+    cdef public object connection     # what carries it now, or None; owned by the links
 
     # the incoming half: what an ordinary event changes; the rest is the link's
     cdef public str state             # of link_table.py
@@ -55,8 +57,8 @@ cdef class Stream:
     cdef readonly bint broken         # ... unless frames were lost before they had a number
     cdef bint met                     # a client has been attached before
     cdef readonly long long position  # of the last snapshot handed over; older patches are in it
-    cdef set unanswered               # accepted ids of events that have no answer yet
-    cdef set asides                   # the same of gr: frames, which are not "in flight"
+    cdef Ids unanswered               # accepted ids of events that have no answer yet
+    cdef Ids asides                   # the same of gr: frames, which are not "in flight"
 
     # unsent log
     cdef Frame head

@@ -69,6 +69,7 @@ class Stream:
     debt: float  # frames taken in, less what was paid back by debt_at
     debt_at: float
     refused_row: int  # frames in a row that could not be paid for
+    connection: Any  # what carries it now, or None; owned by the links
     def __init__(
         self,
         label: str,

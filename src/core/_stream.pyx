@@ -25,7 +25,6 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
-from cpython.set cimport PySet_Discard, PySet_GET_SIZE
 from libc.string cimport memchr, memcmp
 
 from ._counts cimport Counts
@@ -49,6 +48,7 @@ from ._frame cimport (
     size_of,
 )
 
+from ._ids cimport ids_add, ids_clear, ids_count, ids_drop
 from ._patch cimport Patch
 
 from .packet import dumps, in_batches, in_parts, spelled_out
@@ -67,6 +67,7 @@ cdef int DEPTH = 100                       # types.MAX_DEPTH
 cdef bytes PROTOCOL_HEAD = b'{"type":"gr:'  # how our clients begin the frames of the protocol
 cdef object TYPE = "type", LABEL = "label", ID = "id", DATA_KEY = "data", CONTEXT = "context"
 cdef str EVENT_REQUEST = "event"
+cdef bytes MAIN_END = b',"label":"main"}'  # of nearly all links: one for all of them
 
 
 cdef object in_one(list packets):
@@ -124,7 +125,7 @@ cdef class Stream:
         self.snapshot = snapshot
         self.tally = tally
         self.counts = tally.counts
-        self.event_end = b',"label":%b}' % dumps(label)
+        self.event_end = MAIN_END if label == "main" else b',"label":%b}' % dumps(label)
         self.log_bytes = log_bytes if log_bytes > 0 else NO_LIMIT // 8
         self.frame_bytes = frame_bytes if frame_bytes > 0 else NO_LIMIT
         self.window = window if window > 0 else 1e300
@@ -132,12 +133,10 @@ cdef class Stream:
         self.mode = HELD
         self.quiet_since = -1.0
         self.broken = True  # nobody has anything: the first attach begins with a snapshot
-        self.unanswered = set()
-        self.asides = set()
         self._enter_mark()
 
     def __dealloc__(self):
-        if self.asides is not None:  # else it was never made
+        if self.counts is not None:  # else it was never made
             self._clear_unsent()
             self._clear_sent()
             self._forget_ids()
@@ -191,7 +190,7 @@ cdef class Stream:
         context = None if found == NULL else <object>found
         if context is not None and type(context) is not dict:
             return None
-        if self.crowd and PySet_GET_SIZE(self.unanswered) >= self.crowd:
+        if self.crowd and ids_count(&self.unanswered) >= self.crowd:
             return None
         if self.rate > 0.0:
             debt = max(0.0, self.debt - (now - self.debt_at) * self.rate) + 1.0
@@ -206,7 +205,7 @@ cdef class Stream:
         self.counts.open_ids += 1
         self.nack_row = 0
         self.ack += 1
-        self.unanswered.add(number)
+        ids_add(&self.unanswered, self.ack)
         found = PyDict_GetItem(frame, DATA_KEY)
         cdef Request request = Request.__new__(Request)
         request.kind = EVENT_REQUEST
@@ -300,8 +299,7 @@ cdef class Stream:
 
     cdef int _settle(self, long long id) except -1:
         """This id is being answered. 0: it was before."""
-        cdef object number = id
-        if PySet_Discard(self.unanswered, number) or PySet_Discard(self.asides, number):
+        if ids_drop(&self.unanswered, id) or ids_drop(&self.asides, id):
             self.counts.open_ids -= 1
             return 1
         self.counts.late += 1
@@ -316,9 +314,11 @@ cdef class Stream:
 
     cdef void _forget_ids(self) noexcept:
         """The end: what was accepted and has no answer gets none."""
-        cdef Py_ssize_t open_ids = PySet_GET_SIZE(self.unanswered) + PySet_GET_SIZE(self.asides)
+        cdef Py_ssize_t open_ids = ids_count(&self.unanswered) + ids_count(&self.asides)
         self.counts.open_ids -= open_ids
         self.counts.forgotten += open_ids
+        ids_clear(&self.unanswered)
+        ids_clear(&self.asides)
 
     def _refusal(self, bytes encoded):
         """Say without a number what a frame without id earned; nobody may be there to hear it."""
@@ -709,8 +709,13 @@ cdef class Stream:
 
     def pending(self):
         """Accepted ids whose answer is still to come, or is in a frame that will go out."""
-        cdef set ids = self.unanswered | self.asides
+        cdef set ids = set()
         cdef Frame frame = self.cursor
+        cdef Py_ssize_t at
+        for at in range(self.unanswered.start, self.unanswered.end):
+            ids.add(self.unanswered.items[at])
+        for at in range(self.asides.start, self.asides.end):
+            ids.add(self.asides.items[at])
         while frame is not None:
             if frame.id:
                 ids.add(frame.id)
@@ -758,8 +763,6 @@ cdef class Stream:
         self.mode = SHUT
         self.empty()
         self._forget_ids()
-        self.unanswered.clear()
-        self.asides.clear()
 
     # -- unnumbered frames, and what the link asks ------------------------------------------
 
@@ -769,9 +772,9 @@ cdef class Stream:
         self.counts.accepted += 1
         self.counts.open_ids += 1
         if aside:
-            self.asides.add(id)
+            ids_add(&self.asides, id)
         else:
-            self.unanswered.add(id)
+            ids_add(&self.unanswered, id)
 
     def nack(self):
         self.nack_due = True
@@ -826,9 +829,9 @@ cdef class Stream:
     @property
     def inflight(self):
         """How many accepted events have no answer yet."""
-        return len(self.unanswered)
+        return ids_count(&self.unanswered)
 
     @property
     def open_ids(self):
         """How many accepted ids have no answer yet."""
-        return len(self.unanswered) + len(self.asides)
+        return ids_count(&self.unanswered) + ids_count(&self.asides)

@@ -25,6 +25,7 @@ from types import MappingProxyType, ModuleType, TracebackType
 from typing import Any, Final, Self, TypeGuard, overload
 
 from ._counts import Counts
+from ._deadlines import Deadlines
 from ._turn import current_turn
 from .beside import Seat
 from .budget import Budget
@@ -32,13 +33,13 @@ from .bus import Bus
 from .connection import Connection
 from .current import registering
 from .dangling import dangling
-from .deadlines import Deadlines
 from .drain import Drain
 from .errors import BadHandler, Busy, Closed, NoSession
 from .files import Files
 from .groups import Group, Groups
 from .handlers import Handler, HandlerTable, check_modules
 from .hello import Profile
+from .link import PLAIN
 from .log import AppLog
 from .middlewares import Middleware
 from .plans import Injected, plan_for
@@ -55,6 +56,7 @@ from .watchdog import Blockage
 
 __all__ = ["App"]
 
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 NOT_RUNNING: Final = "the app does not run: `async with app:` or `await app.start()` first"
 VERIFIER_TAKES: Final = ("cookies", "headers", "session")
 
@@ -433,7 +435,7 @@ class App:
             if inspect.iscoroutine(state):
                 state.close()
             raise TypeError("the state factory is async: use `await app.open_session_async(...)`")
-        return self._open_session(state, headers or {}, cookies or {}, userinfo)
+        return self._open_session(state, headers or NOTHING, cookies or NOTHING, userinfo)
 
     async def open_session_async(
         self,
@@ -444,7 +446,7 @@ class App:
         """:meth:`open_session` that waits for the state factory: a plain one runs on a worker."""
         self.check_room()
         state = None if self.factory is None else await self.call(self.factory)
-        return self._open_session(state, headers or {}, cookies or {}, userinfo)
+        return self._open_session(state, headers or NOTHING, cookies or NOTHING, userinfo)
 
     def check_room(self) -> None:
         """Whether another session may be opened; raises :class:`Busy` or :class:`Closed`."""
@@ -475,8 +477,10 @@ class App:
             template = self.make_template(state)
             self.look_at(template)
         session = Session(self, secrets.token_urlsafe(16), template.open(), headers, cookies)
-        session.userinfo = dict(userinfo or {})
+        if userinfo:
+            session.userinfo = dict(userinfo)
         self._sessions[session.id] = session
+        session.enter_table()
         self.counters["sessions_opened"] += 1
         session.begin(self.open_hooks)
         return session
@@ -567,7 +571,13 @@ class App:
             self.reception.counters["connections_refused"] += 1
             raise Closed(NOT_RUNNING)
         return self.reception.connect(
-            transport, headers or {}, cookies or {}, userinfo, peer, binding, profile or Profile()
+            transport,
+            headers or NOTHING,
+            cookies or NOTHING,
+            userinfo,
+            peer,
+            binding,
+            profile or PLAIN,
         )
 
     def turned_away(self, reason: str) -> None:

@@ -36,7 +36,6 @@ class Connection(ConnectionCore):
 
     __slots__ = (
         "__weakref__",
-        "_asked",
         "_opening",
         "_waiting",
         "app",
@@ -44,7 +43,6 @@ class Connection(ConnectionCore):
         "cookies",
         "generation",
         "headers",
-        "number",
         "peer",
         "profile",
         "userinfo",
@@ -71,11 +69,11 @@ class Connection(ConnectionCore):
         self.peer = peer
         self.binding = binding
         self.profile = profile
-        self.number = number  # of the connections of this app, in the order they were made
+        self.number = number
         self.generation = 0  # of the session's tokens, when this connection was welcomed
-        self._asked = app.clock.time()  # when it came, or said its last hello
+        self.asked = app.clock.time()
         self._waiting = True  # for its first welcome
-        self.watched: float | None = None
+        self.watched: Any = None  # owned by Deadlines
         self._opening: asyncio.Task[None] | None = None
 
     # -- what the adapter calls ---------------------------------------------------------------
@@ -141,7 +139,7 @@ class Connection(ConnectionCore):
         limit = self.app.settings.hello_timeout
         if self.closed or not limit or (self.link is not None and self._opening is None):
             return None
-        return self._asked + limit
+        return self.asked + limit
 
     def due(self, now: float) -> None:
         """No hello came in time, or nobody answered it."""
@@ -244,6 +242,6 @@ class Connection(ConnectionCore):
     def again(self, hello: Hello) -> None:
         """A second hello on an open connection."""
         if self._opening is None:
-            self._asked = self.app.clock.time()
+            self.asked = self.app.clock.time()
             self._begin(hello)
             self.app.deadlines.watch(self)

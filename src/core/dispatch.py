@@ -83,7 +83,7 @@ def _cancel(links: Links, link: ServerLink, request: Request, size: int) -> None
 
 
 def _refresh(links: Links, link: ServerLink, request: Request, size: int) -> None:
-    connection = links.connections.get(link)
+    connection = link.connection
     if connection is not None and connection.generation != links.session.generation:
         raise Refused("unauthorized", "the tokens of this session have been revoked")
     binding = None if connection is None else connection.binding
@@ -119,12 +119,12 @@ def _upload(links: Links, link: ServerLink, request: Request, size: int) -> None
     session, about = links.session, request.data
     told = {"size": about["size"], "mime": about["mime"]}
     session.app.events.authorize(session, "upload", about["name"], told)
-    connection = links.connections.get(link)
+    connection = link.connection
     _answer(links, link, request, session.app.files.announce(session, link, connection, **about))
 
 
 def _fetch(links: Links, link: ServerLink, request: Request, size: int) -> None:
-    session, connection = links.session, links.connections.get(link)
+    session, connection = links.session, link.connection
     answer = session.app.files.fetch(session, link, connection, request.data["file"])
     _answer(links, link, request, answer)
 
@@ -148,7 +148,7 @@ def _bye(links: Links, link: ServerLink, request: Request, size: int) -> None:
 
 
 def _hello(links: Links, link: ServerLink, request: Request, size: int) -> None:
-    connection = links.connections.get(link)
+    connection = link.connection
     if connection is not None:
         connection.again(request.data)
 

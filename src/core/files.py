@@ -84,7 +84,7 @@ class Capability:
         self.holder = holder  # the link that asked for it
         self.binding = binding
         self.until = files.now() + START
-        self.watched: float | None = None
+        self.watched: Any = None  # owned by Deadlines
 
     def deadline(self) -> float | None:
         return self.until if self.word in self.files.capabilities else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ._patch import Segmented
 from ._route import LinksCore
@@ -20,6 +20,7 @@ from .errors import GreenroomError
 from .hello import GOING, Hello, LinkError, Retry, make_close
 from .link import Request, ServerLink
 from .link_table import EXPIRED
+from .types import DEFAULT_LABEL
 
 if TYPE_CHECKING:
     from .actions import Confirmation
@@ -31,23 +32,55 @@ __all__ = ["Links"]
 Encoded: TypeAlias = bytes | Segmented
 
 
+class SessionLink(ServerLink):
+    """A link of a session: looked at when its time comes, for pings, a dead peer, or its window."""
+
+    __slots__ = ("links", "watched")
+
+    links: Links | None  # None: it is forgotten
+    watched: Any  # owned by Deadlines
+
+    def due(self, now: float) -> None:
+        links, connection = self.links, self.connection
+        if links is None:
+            return
+        happened = self.tick(now, 0 if connection is None else connection.transport.buffered)
+        if happened == "expired":
+            links.expired(self)
+        links.flush_soon(self)
+
+
 class Links(LinksCore):
     """The links and connections of one session, and its open questions to the user."""
 
-    __slots__ = ("_calls", "_checking", "_questions", "_watches", "beside")
+    __slots__ = ("_beside", "_calls", "_checking", "_questions")
 
     session: Session
-    by_id: dict[str, ServerLink]
-    connections: dict[ServerLink, Connection]
+    by_id: dict[str, SessionLink]
 
     def __init__(self, session: Session) -> None:
         super().__init__(session, session.app.reception.outlet)
-        self._watches: dict[ServerLink, Watch] = {}
-        settings = session.app.settings
-        self.beside = Beside(settings.inflight, settings.mailbox_bytes)
-        self._questions: dict[int, Confirmation] = {}
+        self._beside: Beside | None = None  # from the first question on
+        self._questions: dict[int, Confirmation] | None = None  # from the first one on
         self._calls = 0
         self._checking = False
+
+    @property
+    def beside(self) -> Beside:
+        """What its clients ask beside the turns."""
+        if self._beside is None:
+            settings = self.session.app.settings
+            self._beside = Beside(settings.inflight, settings.mailbox_bytes)
+        return self._beside
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is no link, and nothing that one began goes on."""
+        return not (self.by_id or self.asked() or self._questions)
+
+    def connected(self) -> list[SessionLink]:
+        """The links that have a connection."""
+        return [link for link in self.by_id.values() if link.connection is not None]
 
     # -- coming and going ---------------------------------------------------------------------
 
@@ -59,7 +92,7 @@ class Links(LinksCore):
         fresh = link is None or link.state == EXPIRED
         if link is None:
             link = self._open(hello, now)
-        previous = self.connections.get(link)
+        previous = link.connection
         if previous is not None and previous.number > connection.number:
             # The client gave this connection up before its hello came through the network.
             raise LinkError("replaced", "another connection resumed this link")
@@ -67,7 +100,7 @@ class Links(LinksCore):
             previous.end(make_close("replaced", "another connection resumed this link"))
             previous.let_go()
         token, expires = app.reception.make_token(session, connection.binding)
-        self.connections[link] = connection
+        link.connection = connection
         connection.attached(self, link)
         connection.generation = session.generation
         link.attach(
@@ -78,24 +111,24 @@ class Links(LinksCore):
             expires=expires,
             profile=connection.profile,
         )
-        app.deadlines.watch(self._watches[link])
+        app.deadlines.watch(link)
         app.reception.outlet.mark(connection)
         if app.broken is not None and fresh:
             link.push_event("gr:broken", encode_value({"traceback": app.broken}))
         if fresh:
             session.view_event("view:opened", link)
 
-    def _open(self, hello: Hello, now: float) -> ServerLink:
+    def _open(self, hello: Hello, now: float) -> SessionLink:
         app = self.session.app
         limit = app.settings.max_links
         if limit and len(self.by_id) >= limit:
-            waiting = [link for link in self.by_id.values() if link not in self.connections]
+            waiting = [link for link in self.by_id.values() if link.connection is None]
             if not waiting:
                 raise LinkError("busy", f"max_links ({limit}) are connected", after=5.0)
             self.drop(min(waiting, key=lambda link: link.detached_at))
-        link = ServerLink(
+        link = SessionLink(
             secrets.token_urlsafe(12),
-            hello.label,
+            DEFAULT_LABEL if hello.label == DEFAULT_LABEL else hello.label,  # one string for all
             hello.binary,
             app.settings,
             app.budget,
@@ -104,20 +137,21 @@ class Links(LinksCore):
         )
         app.counters["links_opened"] += 1
         self.by_id[link.id] = link
-        self._watches[link] = Watch(self, link)
+        link.links = self
+        link.watched = None
         self.session.linked = True
         return link
 
-    def detach(self, link: ServerLink, connection: Connection) -> None:
+    def detach(self, link: SessionLink, connection: Connection) -> None:
         """The connection of a link has ended; the link waits for its client's return."""
-        if self.connections.get(link) is not connection:
+        if link.connection is not connection:
             return
-        del self.connections[link]
+        link.connection = None
         session, app = self.session, self.session.app
         link.detach(app.clock.time())
-        app.deadlines.watch(self._watches[link])
+        app.deadlines.watch(link)
         session.acknowledged = session.acknowledged or link.acknowledged
-        if not self.connections:
+        if not self.connected():
             session.left()
 
     def expired(self, link: ServerLink) -> None:
@@ -126,10 +160,12 @@ class Links(LinksCore):
         self.session.app.events.drop_link(link)
         self.session.view_event("view:closed", link)
         self._view_closed()
+        if all(each.state == EXPIRED for each in self.by_id.values()):
+            self.session.ledger.forget()  # whoever comes back begins with a snapshot
 
     def _view_closed(self) -> None:
         """With the last view that was asked go the questions to the user."""
-        for call, question in tuple(self._questions.items()):
+        for call, question in tuple((self._questions or {}).items()):
             if not self._has_views(question.label):
                 self.confirmed(call, None)
 
@@ -140,16 +176,17 @@ class Links(LinksCore):
             for link in self.by_id.values()
         )
 
-    def drop(self, link: ServerLink) -> None:
+    def drop(self, dropped: ServerLink) -> None:
         """Forget a link: its client said bye, or it made room for another."""
-        if self.by_id.pop(link.id, None) is None:
+        link = self.by_id.pop(dropped.id, None)
+        if link is None:
             return
         session = self.session
         if link.state != EXPIRED:  # else it was told already
             session.view_event("view:closed", link)
         session.acknowledged = session.acknowledged or link.acknowledged
         self._forget(link)
-        connection = self.connections.pop(link, None)
+        connection, link.connection = link.connection, None
         if connection is not None:
             connection.end(make_close("bye"))
             connection.let_go()
@@ -162,13 +199,13 @@ class Links(LinksCore):
     def close(self, code: str, reason: str, retry: Retry | None = None) -> None:
         """The session ends: every client is told, every link is forgotten."""
         for link in tuple(self.by_id.values()):
-            connection = self.connections.get(link)
+            connection = link.connection
             if connection is not None:
                 if code == "bye":  # what was made, and how every frame ended, goes first
                     for number in link.pending():
                         link.error(number, "closed", reason)
                     connection.flush()
-                self.connections.pop(link, None)
+                link.connection = None
                 link.close(code, reason, retry=retry)
                 connection.flush()
             self._forget(link)
@@ -178,26 +215,28 @@ class Links(LinksCore):
 
     def send_away(self, after: Callable[[], float]) -> None:
         """The server goes: tell every client when to come back, behind what is in its stream."""
-        for link, connection in tuple(self.connections.items()):
+        for link in self.connected():
+            connection = link.connection
             connection.flush()
             link.close("draining", GOING, after=after(), retry="fresh")
             connection.flush()
 
     def unsent(self) -> bool:
         """Whether a client that is connected has not been handed all there is for it."""
-        return any(link.waiting for link in self.connections)
+        return any(link.waiting for link in self.connected())
 
     def turn_out(self, code: str, reason: str) -> None:
         """End every connection. The links wait for whoever may come back."""
-        for link, connection in tuple(self.connections.items()):
+        for link in self.connected():
             link.close(code, reason)
-            connection.flush()
+            link.connection.flush()
 
-    def _forget(self, link: ServerLink) -> None:
+    def _forget(self, link: SessionLink) -> None:
         self.session.app.counters["links_closed"] += 1
         self.session.app.events.drop_link(link)
-        self.beside.forget(link)
-        self._watches.pop(link, None)
+        if self._beside is not None:
+            self._beside.forget(link)
+        link.links = link.watched = None
         link.forget()
 
     # -- both directions ----------------------------------------------------------------------
@@ -239,7 +278,7 @@ class Links(LinksCore):
         A link with a connection looks at its limits when it hands over; for the others it is done
         once the burst is over, and not in the middle of a commit.
         """
-        if link in self.connections:
+        if link.connection is not None:
             self.flush_soon(link)
         elif not self._checking:
             self._checking = True
@@ -269,7 +308,7 @@ class Links(LinksCore):
 
     def asked(self) -> bool:
         """Whether questions are worked on beside the turns."""
-        return self.beside.working
+        return self._beside is not None and self._beside.working
 
     # -- questions to the user ----------------------------------------------------------------
 
@@ -280,6 +319,8 @@ class Links(LinksCore):
             question.settle(None)
             return
         self._calls += 1
+        if self._questions is None:
+            self._questions = {}
         self._questions[self._calls] = question
         self.session.app.questions["open"] += 1
         told = {"call": self._calls, "message": message, "timeout": question.timeout}
@@ -291,12 +332,13 @@ class Links(LinksCore):
 
     def dismiss_questions(self) -> None:
         """Nobody will answer any more."""
-        for call in tuple(self._questions):
+        for call in tuple(self._questions or ()):
             self.confirmed(call, None)
 
     def confirmed(self, call: object, value: object) -> bool:
         """An answer has come; False when nothing was asked, or somebody answered before."""
-        question = self._questions.pop(call, None) if isinstance(call, int) else None
+        asked = self._questions
+        question = asked.pop(call, None) if asked and isinstance(call, int) else None
         if question is not None:  # what is neither yes nor no would be taken for a yes
             answered = isinstance(value, bool)
             questions = self.session.app.questions
@@ -306,25 +348,3 @@ class Links(LinksCore):
             # Another view, or its time-out, decided: nobody looks at a question without effect.
             self.push_event("gr:settled", encode_value({"call": call}), question.label)
         return question is not None
-
-
-class Watch:
-    """What has to be looked at later about one link: pings, a dead peer, the end of its window."""
-
-    __slots__ = ("__weakref__", "_link", "_links", "watched")
-
-    def __init__(self, links: Links, link: ServerLink) -> None:
-        self._links = links
-        self._link = link
-        self.watched: float | None = None
-
-    def deadline(self) -> float | None:
-        return self._link.deadline()
-
-    def due(self, now: float) -> None:
-        link, links = self._link, self._links
-        connection = links.connections.get(link)
-        happened = link.tick(now, 0 if connection is None else connection.transport.buffered)
-        if happened == "expired":
-            links.expired(link)
-        links.flush_soon(link)

@@ -17,7 +17,7 @@ import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
 from .errors import BadPayload, Closed, GreenroomError, NotFound, Timeout
 from .types import Bytes
@@ -76,7 +76,7 @@ class Offer:
         self.ended = False
         self.sending: set[Download] = set()
         self.touched = files.now()
-        self.watched: float | None = None
+        self.watched: Any = None  # owned by Deadlines
 
     @property
     def held(self) -> int:
@@ -160,7 +160,7 @@ class Download:
         self.offer = offer
         self.file: BinaryIO | None = None
         self.error: GreenroomError | None = None
-        self.watched: float | None = None
+        self.watched: Any = None  # owned by Deadlines
         offer.sending.add(self)
         self.touch()
 

@@ -90,7 +90,11 @@ SUBSCRIPTS = (
     "last_active",
 )
 
+NO_GROUPS: frozenset[str] = frozenset()  # each call would make another
 NO_LINKS: Mapping[str, ServerLink] = MappingProxyType({})
+
+FOREVER = float("inf")
+REST_AFTER = 60.0  # seconds; who had no client for so long keeps only what differs (Ledger.rest)
 
 #: Errors whose code and text are meant for clients; everything else is ``handler_error``.
 PUBLIC_ERRORS = (BadPayload, Busy, Closed, Cycle, Refused, Timeout)
@@ -135,12 +139,10 @@ class Session(Actions, SessionCore):
     __slots__ = (
         "_noticed",
         "cookies",
-        "created",
         "generation",
         "groups",
         "headers",
         "phase",
-        "userinfo",
         "watched",
     )
 
@@ -162,14 +164,14 @@ class Session(Actions, SessionCore):
         super().__init__(app, id, ledger)
         self.headers = headers
         self.cookies = cookies
-        self.userinfo: dict[str, Any] = {}
         self.generation = 0  # of its tokens; those of an earlier one have been revoked
         self.created = time.time()
         self.last_active = app.clock.time()
+        self.rests = self.last_active + REST_AFTER
         self._noticed = 0  # of the messages it was sent, at the last look
         self.phase = "opening"
-        self.watched: float | None = None
-        self.groups: frozenset[str] = frozenset()
+        self.watched: Any = None  # owned by Deadlines
+        self.groups = NO_GROUPS
 
     def __getitem__(self, name: str) -> Any:
         if name in SUBSCRIPTS:
@@ -205,7 +207,7 @@ class Session(Actions, SessionCore):
         """The labels of its connected links, each once."""
         if self._links is None:
             return ()
-        return tuple(dict.fromkeys(link.label for link in self._links.connections))
+        return tuple(dict.fromkeys(link.label for link in self._links.connected()))
 
     @property
     def links(self) -> Mapping[str, ServerLink]:
@@ -533,6 +535,7 @@ class Session(Actions, SessionCore):
     def left(self) -> None:
         """Its last client may have left: from now on its time to live counts. On the loop."""
         self.last_active = self.app.clock.time()
+        self.rests = self.last_active + REST_AFTER
         self.app.deadlines.watch(self)
 
     def begin(self, hooks: Sequence[Handler]) -> None:
@@ -628,20 +631,30 @@ class Session(Actions, SessionCore):
             raise AssertionError(f"a session that is {self.phase} cannot be {event}") from None
 
     def deadline(self) -> float | None:
-        """When it ends if nobody comes; None while a client is connected, and once it is ending."""
-        if self.ended or (self._links is not None and self._links.connections):
+        """When it is looked at if nobody comes; None while a client is connected, or it ends."""
+        if self.ended or (self._links is not None and self._links.connected()):
             return None
+        at = min(self._ends(), self.rests)
+        return None if at == FOREVER else at
+
+    def _ends(self) -> float:
         settings = self.app.settings
         unused = self.by_hello and not self.acknowledged
         ttl = settings.unused_ttl if unused else settings.session_ttl
-        return self.last_active + ttl if ttl else None
+        return self.last_active + ttl if ttl else FOREVER
 
     def due(self, now: float) -> None:
-        if self.posted != self._noticed and not self.by_hello:  # somebody still talks to it
-            self._noticed = self.posted
-            self.last_active = now
-        else:
-            self._close("nobody came back")
+        if now >= self._ends():
+            if self.posted == self._noticed or self.by_hello:
+                self._close("nobody came back")
+                return
+            self._noticed = self.posted  # somebody still talks to it
+            self.last_active = self.rests = now
+        if now >= self.rests:  # where it cannot rest it is looked at again, each time later
+            idle = max(REST_AFTER, now - self.last_active)
+            self.rests = FOREVER if self.ledger.rest() else now + idle
+            if self._links is not None and self._links.idle:
+                self._links = None
 
 
 class HookReply:

@@ -88,7 +88,7 @@ class Upload:
         self.file: File | None = None
         self.capability: Capability | None = None
         self.touched = files.now()
-        self.watched: float | None = None
+        self.watched: Any = None  # owned by Deadlines
         self.crowd = 0
         self._descriptor: int | None = None
         self._path: Path | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from greenroom.core.deadlines import Deadlines
+from greenroom.core._deadlines import Deadlines
 from greenroom.testing import ManualClock
 
 
