@@ -4,7 +4,6 @@ from typing import Any, Protocol, final
 
 from .types import Clock
 
-__pyx_capi__: dict[str, Any]
 __all__ = ["Deadlines"]
 
 class _Due(Protocol):

@@ -134,22 +134,7 @@ class Template:
         /,
     ) -> None: ...
     @property
-    def root(self) -> State:
-        """The root; it wakes what is at rest."""
-
-    @property
-    def resting(self) -> bool:
-        """Whether nothing is kept but what differs from the template."""
-
-    def rest(self) -> bool:
-        """Keep only what differs from the template; False when that cannot be now.
-
-        It cannot during a turn, while anybody has or waits for something of it (clients,
-        subscriptions, a ``view`` or a nested state that somebody holds), with calculated
-        properties, or when keys have another order than the template's. What is asked of it
-        afterwards wakes it.
-        """
-
+    def root(self) -> State: ...
     def open(self) -> Ledger:
         """The ledger of a new session."""
 

@@ -408,11 +408,12 @@ class Session(Actions, SessionCore):
             outbox, turn.outbox = turn.outbox, None
             self.hand_over(patch, outbox)
         elif not ledger.shipping:
-            foreign = ledger.in_turn and not ledger.owned
+            foreign = not ledger.owned  # a worker's turn, which may end and the next begin meanwhile
             patch = self.ship(foreign) if self.linked else None
             self.deliver(patch, turn.outbox)
-            ledger.shipped()
-            if foreign and self.linked and ledger.dirty:
+            if not foreign:
+                ledger.shipped()
+            elif self.linked and ledger.in_turn and ledger.dirty:
                 ledger.on_due = partial(self.push_partial, turn)
                 ledger.due = True
 

@@ -381,9 +381,9 @@ def test_nested_subscriptions_work_in_every_session(arun: Arun) -> None:
             await two.ask("buy", "table")
             await two.ask("buy", "lamp")
             assert (one.state["cart"]["total"], two.state["cart"]["total"]) == (1, 2)
-            assert heard == [  # the lists themselves
+            assert heard == [  # the lists as they were: what somebody holds does not grow
                 (one.id, "cart.items", ["chair"]),
-                (two.id, "cart.items", ["table", "lamp"]),
+                (two.id, "cart.items", ["table"]),
                 (two.id, "cart.items", ["table", "lamp"]),
             ]
             heard.clear()
