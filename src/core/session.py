@@ -408,7 +408,7 @@ class Session(Actions, SessionCore):
             outbox, turn.outbox = turn.outbox, None
             self.hand_over(patch, outbox)
         elif not ledger.shipping:
-            foreign = not ledger.owned  # a worker's turn, which may end and the next begin meanwhile
+            foreign = not ledger.owned  # a worker's: it may end meanwhile, and the next begin
             patch = self.ship(foreign) if self.linked else None
             self.deliver(patch, turn.outbox)
             if not foreign:

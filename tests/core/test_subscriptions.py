@@ -392,7 +392,7 @@ def test_nested_subscriptions_work_in_every_session(arun: Arun) -> None:
             await one.ask("buy", "bed")
             await one.ask("drop")
             assert [(path, value) for _, path, value in heard] == [
-                ("cart.items", ["new", "bed"]),  # the list itself, which grew later
+                ("cart.items", ["new"]),
                 ("cart.deep.x", 2),
                 ("cart.items", ["new", "bed"]),
                 ("cart.items", None),
