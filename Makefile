@@ -91,7 +91,7 @@ version-%: build
 	    VENV=build/python-$* STAMPS=build/python-$*/stamps DEPENDENCIES="build test"
 
 # What a version of Python can change; the long stories of guarantees are told once.
-ELSEWHERE := tests/core tests/client tests/adapters tests/testing
+ELSEWHERE := tests/core tests/leaks tests/client tests/adapters tests/testing
 
 pytest-elsewhere: build
 	$(PY) -m pytest -m "not soak and not browser" $(ELSEWHERE) $(ARGS)

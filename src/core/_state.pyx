@@ -1051,7 +1051,7 @@ cdef class State:
         cdef PyObject* record
         cdef PyObject* found
         cdef Grown spare
-        cdef list target, before
+        cdef list target
         cdef list grows  # the list that grows: the target, or a copy where others hold that too
         cdef Py_ssize_t size
         cdef bint collecting
@@ -1068,7 +1068,6 @@ cdef class State:
         target = <list> value
         value = None  # `lone` counts references
         spare = grown(target, False)
-        before = list(target) if self.journal is not None and self.journal.alert else None
         self.admit()
         found = PyDict_GetItemWithError(self.d, name)
         if found != <PyObject*> target:
@@ -1097,7 +1096,7 @@ cdef class State:
         if grows is not target:
             PyDict_SetItem(self.d, name, grows)
         if self.journal.alert:
-            hooks.told(self, name, before, True, grows, True)
+            hooks.told(self, name, spare, True, grows, True)
         return 0
 
     def append(self, key, item):

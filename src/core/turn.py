@@ -39,7 +39,7 @@ from .waits import begin_wait, end_wait, waiter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
     from ._actor import Actor
     from ._turn import CallPlan, Message
@@ -201,11 +201,22 @@ def forget_frames(error: BaseException) -> None:
     """Empty the frames of ours that an exception came through: some were given the exception.
 
     Each of those is a circle, and with the turn it holds the session. Frames of users stay whole.
+    From Python 3.13 on that of a generator that has ended also holds those that it was resumed by.
     """
     for frame, _ in walk_tb(error.__traceback__):
-        if frame.f_globals.get("__name__") in CARRIERS:
-            with contextlib.suppress(RuntimeError):  # it is still running
-                frame.clear()
+        _empty(frame)
+        behind = frame.f_back
+        while behind is not None and _empty(behind):
+            behind = behind.f_back
+
+
+def _empty(frame: FrameType) -> bool:
+    """Drop what a frame of ours holds; false when it is none."""
+    if frame.f_globals.get("__name__") not in CARRIERS:
+        return False
+    with contextlib.suppress(RuntimeError):  # it is still running
+        frame.clear()
+    return True
 
 
 async def _enter(runner: Runner, middleware: Any, begun: list[tuple[Any, Any]]) -> None:
@@ -248,7 +259,9 @@ async def _leave(
         return await _end_async(generator, result, error)
     except RuntimeError as raised:
         if isinstance(error, SIGNS) and raised.__cause__ is error:
-            return False  # it went through: what carries them makes another error of these
+            # It went through: what carries them makes another error of these, a circle with it.
+            raised.with_traceback(None).__cause__ = None
+            return False
         raise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -113,6 +114,37 @@ def test_initial_and_list_growth() -> None:
     state.append("l", 2)
     state.extend("fresh", [1])
     assert told == [("l", [1], [1, 2])]
+
+
+def test_a_list_that_grows_is_copied_for_its_own_subscribers_only() -> None:
+    class Counted(list[int]):
+        reads = 0
+
+        def __iter__(self) -> Iterator[int]:
+            Counted.reads += 1
+            return super().__iter__()
+
+    state = State({"l": Counted([1]), "a": 1})
+    told, _ = watch(state, "a")
+    state.append("l", 2)
+    assert state["l"] == [1, 2]
+    assert not told
+    assert Counted.reads == 0
+
+
+def test_what_it_was_is_told_of_a_list_that_grows_again_meanwhile() -> None:
+    state = State({"l": [1]})
+    told, _ = watch(state, "l")
+
+    def grow() -> None:
+        if len(state["l"]) < 4:
+            state.append("l", 0)
+
+    state.subscribe_mutation("l", grow)
+    late, _ = watch(state, "l")
+    state.append("l", 2)
+    assert [before for _, before, _ in told] == [[1], [1, 2], [1, 2, 0]]
+    assert [before for _, before, _ in late] == [[1, 2, 0], [1, 2], [1]]
 
 
 def test_injection_by_name() -> None:

@@ -456,12 +456,15 @@ def errors_that_end_generators(app: App) -> Visit:
     def fails_inline(session: gr.Session, payload: str) -> None:
         fails(session, payload)
 
-    app.handlers.add(fails)
-    app.handlers.add(fails_inline)
+    async def fails_async(session: gr.Session, payload: str) -> None:
+        fails(session, payload)
+
+    for fn in (fails, fails_inline, fails_async):
+        app.handlers.add(fn)
 
     async def visit(visitor: Visitor) -> None:
         for error in ("stop", "later", "exit"):
-            for name in ("fails", "fails_inline"):
+            for name in ("fails", "fails_inline", "fails_async"):
                 assert (await visitor.call(name, error))["code"] == "handler_error"
 
     return visit
