@@ -35,10 +35,6 @@ cdef Py_ssize_t SMALL = 64
 cdef class Entry:
     """That somebody wants to be looked at."""
 
-    cdef double when
-    cdef unsigned long long number   # the older one of two goes first
-    cdef PyObject* subject           # borrowed; see above when it may be looked at
-
     def __lt__(Entry self, Entry other):
         return self.when < other.when or (self.when == other.when and self.number < other.number)
 
@@ -60,13 +56,6 @@ cdef list unseen(list entries):
 @cython.final
 cdef class Deadlines:
     """A heap of subjects by deadline, and the one timer that wakes it."""
-
-    cdef object clock
-    cdef list heap
-    cdef unsigned long long count
-    cdef Py_ssize_t full     # so many entries are looked through
-    cdef object timer
-    cdef double timer_at
 
     def __init__(self, clock):
         self.clock = clock

@@ -12,7 +12,7 @@ cimport cython
 from cpython.dict cimport PyDict_DelItem, PyDict_Next, PyDict_SetItem
 from cpython.object cimport PyObject
 
-from ._state cimport MISSING, State, Where, make_node, scalar, twin
+from ._state cimport MISSING, State, make_node, scalar, twin
 
 from weakref import getweakrefcount
 
@@ -24,10 +24,6 @@ cdef extern from "Python.h":
 @cython.final
 cdef class Below:
     """A nested state that differs from the template's, or that the template does not have."""
-
-    cdef type kind       # None: it is the template's, but for the changes
-    cdef Where where
-    cdef tuple changes
 
 
 cdef dict NOTHING = {}

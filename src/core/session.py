@@ -95,6 +95,7 @@ NO_LINKS: Mapping[str, ServerLink] = MappingProxyType({})
 
 FOREVER = float("inf")
 REST_AFTER = 60.0  # seconds; who had no client for so long keeps only what differs (Ledger.rest)
+REST_AT_LEAST_EVERY = 3600.0
 
 #: Errors whose code and text are meant for clients; everything else is ``handler_error``.
 PUBLIC_ERRORS = (BadPayload, Busy, Closed, Cycle, Refused, Timeout)
@@ -651,9 +652,9 @@ class Session(Actions, SessionCore):
                 return
             self._noticed = self.posted  # somebody still talks to it
             self.last_active = self.rests = now
-        if now >= self.rests:  # where it cannot rest it is looked at again, each time later
-            idle = max(REST_AFTER, now - self.last_active)
-            self.rests = FOREVER if self.ledger.rest() else now + idle
+        if now >= self.rests:  # again and again, each time later: a turn may wake it at any time
+            self.ledger.rest()
+            self.rests = now + min(max(REST_AFTER, now - self.last_active), REST_AT_LEAST_EVERY)
             if self._links is not None and self._links.idle:
                 self._links = None
 

@@ -318,6 +318,22 @@ def test_a_session_that_is_still_told_things_rests_and_stays(arun: Any) -> None:
     arun(story)
 
 
+def test_a_session_that_was_told_something_rests_again_within_the_hour(arun: Any) -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        settings = gr.Settings(session_ttl=0)  # it stays for ever
+        async with gr.App(state=START, handlers=[write], clock=clock, settings=settings) as app:
+            session: Any = app.open_session()
+            clock.advance(200_000)
+            await session.ask("write", 1)
+            assert not session.ledger.resting
+            clock.advance(3601)
+            assert session.ledger.resting
+            assert session.state["a"] == 1
+
+    arun(story)
+
+
 def test_a_running_app_is_what_holds_a_session_and_nothing_does_when_it_has_ended(
     arun: Any,
 ) -> None:
