@@ -114,13 +114,8 @@ cdef class Deadlines:
         """Drop the entries that nobody waits for any more."""
         cdef list heap = self.heap, kept = []
         cdef Py_ssize_t at
-        for at in range(PyList_GET_SIZE(heap)):
-            subject = subject_of(PyList_GET_ITEM(heap, at))
-            if subject is None:
-                continue
-            if subject.deadline() is None:
-                subject.watched = None
-            else:
+        for at in range(PyList_GET_SIZE(heap)):  # one stretch: nobody is asked, nobody adds one
+            if PyList_GET_ITEM(heap, at).ob_refcnt > 1:
                 kept.append(<object> PyList_GET_ITEM(heap, at))
         heapify(kept)
         self.heap = unseen(kept)

@@ -20,6 +20,7 @@ cdef class Ledger:
     cdef long long before  # patches shipped before the rest
 
     cdef int wake(self) except -1
+    cdef int make_tree(self) except -1
     cdef State known(self)
     cpdef object open(self)
     cpdef object adopt(self)

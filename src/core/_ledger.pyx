@@ -93,8 +93,8 @@ cdef class Ledger:
 
         It cannot during a turn, while anybody has or waits for something of it (clients,
         subscriptions, a ``view`` or a nested state that somebody holds), with calculated
-        properties, or when keys have another order than the template's. What is asked of it
-        afterwards wakes it.
+        properties, with attributes that are no keys, or when keys have another order than the
+        template's. What is asked of it afterwards wakes it.
         """
         cdef Journal journal = self.journal
         cdef State tree = self.tree
@@ -129,7 +129,7 @@ cdef class Ledger:
             self.journal = RESTING
             self.tree = self.template.root
             if plain and PyObject_GC_IsTracked(<PyObject*> self):
-                PyObject_GC_UnTrack(<PyObject*> self)  # numbers and texts: no way leads back here
+                PyObject_GC_UnTrack(<PyObject*> self)  # until `end`; it has numbers and texts
         finally:
             if collects:
                 PyGC_Enable()
@@ -137,27 +137,30 @@ cdef class Ledger:
 
     cdef int wake(self) except -1:
         """Make the tree and its journal again."""
+        while self.journal is RESTING:  # nothing runs between the last look and the return
+            self.make_tree()
+        return 0
+
+    cdef int make_tree(self) except -1:
+        """Make them, unless another thread is faster; it may even have had a turn and a rest."""
         cdef State origin = self.template.root, tree
-        cdef Journal journal
-        if self.journal is not RESTING:
-            return 0
-        journal = Journal.__new__(Journal)
-        tree = make_node(type(origin))  # may run anything: another thread may be faster
+        cdef Journal journal = Journal.__new__(Journal)
+        cdef tuple changes = self.changes
+        tree = make_node(type(origin))  # may run anything, and so may the collector
         tree.d = origin.d
         tree.borrowed = True
         tree.where = ROOT
         tree.journal = journal
         journal.root = <PyObject*> tree
-        journal.position = self.before
         if self.template.watches is not None:
             journal.watches = self.template.watches
             journal.alert = WATCHED
         if tree.plan is not None:
             enrol(tree)
-        changes = self.changes
         if changes is not None:
-            restore(tree, <tuple> changes)
-        if self.journal is RESTING:
+            restore(tree, changes)
+        if self.journal is RESTING and self.changes is changes:
+            journal.position = self.before
             self.journal = journal
             self.tree = tree
             self.changes = None
@@ -319,6 +322,8 @@ cdef class Ledger:
         During a turn, or while a patch is encoded, the records stay; call it again afterwards.
         """
         cdef Journal journal = self.journal
+        if not PyObject_GC_IsTracked(<PyObject*> self):
+            PyObject_GC_Track(<PyObject*> self)  # the template's values may lead back to it
         if journal is RESTING:
             return
         trash = (journal.watches, journal.on_due, journal.later)  # they go last

@@ -14,8 +14,11 @@ from cpython.object cimport PyObject
 
 from ._state cimport MISSING, State, Where, make_node, scalar, twin
 
+from weakref import getweakrefcount
+
 cdef extern from "Python.h":
     PyObject* PyDict_GetItemWithError(object mapping, object key) except? NULL
+    object PyObject_GenericGetDict(object thing, void* context)
 
 
 @cython.final
@@ -28,6 +31,25 @@ cdef class Below:
 
 
 cdef dict NOTHING = {}
+
+
+cdef bint irreplaceable(State node) except -1:
+    """Whether a new node would lack something that Python put on this one.
+
+    An attribute that is no key (a ``cached_property``, what a setter keeps), or a weak reference.
+    """
+    cdef type kind = type(node), base
+    if kind is State:
+        return False
+    for base in kind.__mro__:
+        if base is State:
+            break
+        if base.__dict__.get("__slots__"):
+            return True
+    try:
+        return getweakrefcount(node) or PyObject_GenericGetDict(node, NULL)
+    except AttributeError:  # its classes have ``__slots__ = ()``
+        return False
 
 
 cdef tuple differences(State node, State origin, Py_ssize_t* nodes, bint* plain):
@@ -44,7 +66,7 @@ cdef tuple differences(State node, State origin, Py_ssize_t* nodes, bint* plain)
     cdef PyObject *before
     cdef Py_ssize_t at = 0, other = 0, shared = 0
     nodes[0] += 1
-    if node.plan is not None or node.stale is not None or node.detached:
+    if node.plan is not None or node.stale is not None or node.detached or irreplaceable(node):
         return None
     if node.d is theirs:
         return ()
@@ -54,7 +76,9 @@ cdef tuple differences(State node, State origin, Py_ssize_t* nodes, bint* plain)
             changes += (<object> known, MISSING)
             continue
         shared += 1
-        if not PyDict_Next(node.d, &at, &key, &value) or key != known:
+        if not PyDict_Next(node.d, &at, &key, &value):
+            return None
+        if key != known and <str> <object> key != <str> <object> known:
             return None  # it went and came back: the keys have another order
         if value != before and not add_change(changes, node, key, value, before, nodes, plain):
             return None

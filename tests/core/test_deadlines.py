@@ -135,3 +135,22 @@ def test_those_that_have_ended_do_not_fill_the_heap(clock: ManualClock) -> None:
     assert idle.seen == [2.0]
     assert all(subject.seen for subject in kept)
     assert (len(deadlines), clock.pending) == (0, 0)
+
+
+def test_one_that_is_watched_while_the_heap_is_looked_through_takes_nobodys_place(
+    clock: ManualClock,
+) -> None:
+    deadlines = Deadlines(clock)
+    last, late = Subject(0.5), Subject(100.0)
+
+    class Asked(Subject):
+        def deadline(self) -> float | None:
+            if last.watched is None and len(deadlines) > 64:  # as a finalizer may, at any time
+                deadlines.watch(last)
+            return super().deadline()
+
+    asked = [Asked(1.0 + n) for n in range(64)]
+    for subject in (*asked, late):
+        deadlines.watch(subject)
+    clock.advance(1000.0)
+    assert [subject.at for subject in (*asked, late) if not subject.seen] == []
