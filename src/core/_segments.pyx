@@ -21,9 +21,18 @@ before its last store and drops old values last.
 """
 
 from cpython.dict cimport PyDict_DelItem, PyDict_Next, PyDict_SetItem
-from cpython.list cimport PyList_GET_SIZE, PyList_GetSlice, PyList_SetSlice
+from cpython.list cimport PyList_GET_SIZE, PyList_GetSlice
 from cpython.object cimport PyObject
-from ._state cimport MISSING, Grown, Journal, State, drop_stale, kept_any, set_detached
+from ._state cimport (
+    MISSING,
+    Grown,
+    Journal,
+    State,
+    drop_stale,
+    kept_any,
+    move_records,
+    set_detached,
+)
 
 cdef extern from "Python.h":
     PyObject* PyDict_GetItemWithError(object mapping, object key) except? NULL
@@ -120,8 +129,9 @@ cdef int put_back(
         tail = <Grown> record
         value = tail.items if tail.was is None else tail.was
         if value is tail.items and PyList_GET_SIZE(tail.items) > tail.size:
-            trash.append(PyList_GetSlice(tail.items, tail.size, PyList_GET_SIZE(tail.items)))
-            PyList_SetSlice(tail.items, tail.size, PyList_GET_SIZE(tail.items), [])
+            # Not shortened in place: whoever holds the list has what it was in the turn.
+            value = PyList_GetSlice(tail.items, 0, tail.size)
+            move_records(node, key, tail.items, <list> value)
     if isinstance(value, State):
         back.append((node, key, value))
     if found != NULL and <object> found is not value and isinstance(<object> found, State):

@@ -168,6 +168,7 @@ cdef dict raw(State node, bint own)
 cdef State twin(State original, Journal journal)
 cdef object shown(object value, Journal journal)
 cdef bint is_marked(object value, Journal journal)
+cdef int move_records(State node, str key, list items, list copy) except -1
 cdef object convert(object value, Where where, str key, Journal journal, dict fields)
 cdef bint calculated(State node, str key) except -1
 cdef object not_yours(State node, str key, type kind)

@@ -190,7 +190,8 @@ cdef Grown grown(list items, bint whole):
 cdef bint lone(State node, str key, PyObject* items, Py_ssize_t mine):
     """Whether nothing holds a list but its key, that key's records and ``mine`` of the caller.
 
-    So a list that lies at a second key, in another session or in a global is none. The count may be
+    So a list that lies at a second key, in another session or in a global is none, and neither is
+    one that ``prev`` has as what it was: assigned to itself, and pushed since. The count may be
     too high for a moment (another thread reads it), which costs a copy, but never too low.
     """
     cdef PyObject* late = NULL
@@ -201,7 +202,7 @@ cdef bint lone(State node, str key, PyObject* items, Py_ssize_t mine):
     if node.prev is not None:
         early = PyDict_GetItemWithError(node.prev, key)
     known += late == items or held_by(late, items)
-    known += early == items or (early != late and held_by(early, items))
+    known += early != late and held_by(early, items)
     return Py_REFCNT(items) <= known
 
 

@@ -207,7 +207,32 @@ def test_lists() -> None:
         state.append("n", 1)
 
 
-def test_a_turns_appends_are_undone_by_truncation() -> None:
+def test_a_list_that_others_got_in_a_turn_stays_theirs_when_it_is_undone() -> None:
+    ledger, state = opened({"l": [1]})
+    _, other = opened()
+    state.append("l", 2)
+    other["l"] = held = state["l"]
+    ledger.rollback(True)
+    assert state == {"l": [1]}
+    assert other == {"l": [1, 2]}
+    assert held == [1, 2]
+
+
+def test_what_grew_after_it_was_assigned_to_itself_and_pushed_is_undone() -> None:
+    ledger, state = opened({"l": [1]})
+    state["l"] = state["l"]
+    for item in (2, 3):
+        ledger.ship()
+        ledger.shipped()
+        state.append("l", item)
+    ledger.ship()
+    ledger.shipped()
+    ledger.rollback(True)
+    assert state == {"l": [1]}
+    assert patch_of(ledger) == {"=": {"/l": [1]}}
+
+
+def test_a_turns_appends_are_undone() -> None:
     ledger, state = opened({"l": [1, 2]})
     mine = state["l"]
     state.append("l", 3)
